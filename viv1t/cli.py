@@ -1,0 +1,161 @@
+"""Command lines: flat flags generated from dataclasses, words with integer aliases, errors in one line.
+
+A script is `cli.run(main, parser)`: parse, call `main(args)`, turn a UserError into one line and exit code 2.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from viv1t.errors import UserError
+
+
+class Words:
+    """A choice by word; the position of a word in the tuple is its integer code in the reference's commands."""
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def __call__(self, text: Any) -> str:
+        text = str(text).strip().lower()
+        if text.isdigit() and int(text) < len(self.words):
+            return self.words[int(text)]
+        if text in self.words:
+            return text
+        raise argparse.ArgumentTypeError(f"'{text}' is unknown{did_you_mean(text, self.words)}; one of {self}")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{word} ({code})" for code, word in enumerate(self.words))
+
+
+def switch(text: Any) -> bool:
+    """1/0, true/false, yes/no, on/off."""
+    text = str(text).strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise argparse.ArgumentTypeError(f"'{text}' is neither 0 nor 1")
+
+
+def number(kind: type, low: float | None = None, high: float | None = None, even: bool = False) -> Callable:
+    """An int or float within [low, high]."""
+
+    def parse(text: Any):
+        try:
+            value = kind(text)
+        except (TypeError, ValueError):
+            raise argparse.ArgumentTypeError(f"'{text}' is not a valid {kind.__name__}") from None
+        if value != value or (low is not None and value < low) or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text} is outside [{low}, {high}]")
+        if even and value % 2:
+            raise argparse.ArgumentTypeError(f"{text} is odd; it must be even")
+        return value
+
+    return parse
+
+
+def option(default: Any, help: str, type: Callable = str, flag: bool = False, nargs: str | None = None):
+    """A dataclass field that knows its flag: `flag=True` for a bare switch, `type` parses and checks the text."""
+    metadata = {"help": help, "type": type, "flag": flag, "nargs": nargs}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_options(parser: argparse.ArgumentParser, config: type, title: str, prefix: str = "") -> None:
+    """One argparse group with a flag `--<prefix><field>` for every field of a dataclass made of `option`s."""
+    group = parser.add_argument_group(title)
+    for field in dataclasses.fields(config):
+        if not field.metadata:
+            continue
+        name, help = f"--{prefix}{field.name}", field.metadata["help"].replace("%", "%%")
+        if field.metadata["flag"]:
+            group.add_argument(name, action="store_true", default=field.default, help=help)
+        else:
+            kind = field.metadata["type"]
+            if isinstance(kind, Words):
+                help = f"{help}: {kind}"
+            group.add_argument(
+                name,
+                type=kind,
+                default=field.default,
+                nargs=field.metadata["nargs"],
+                help=f"{help} (default: {'none' if field.default is None else field.default})",
+                metavar="WORD" if isinstance(kind, Words) else None,
+            )
+
+
+def take_options(config: type, values: dict, prefix: str = ""):
+    """Build the dataclass from a flat dict of flag values (words or codes); missing fields keep their default."""
+    taken = {}
+    for field in dataclasses.fields(config):
+        key = f"{prefix}{field.name}"
+        if not field.metadata or key not in values:
+            continue
+        value = values[key]
+        if value is not None and not field.metadata["flag"]:
+            try:
+                value = (
+                    [field.metadata["type"](v) for v in value]
+                    if field.metadata["nargs"]
+                    else field.metadata["type"](value)
+                )
+            except (argparse.ArgumentTypeError, ValueError, TypeError) as error:
+                raise UserError(f"{key}: {error}") from None
+        taken[field.name] = value
+    return config(**taken)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with presets (@file), the nearest match for unknown flags, and one line per error (exit code 2)."""
+
+    def __init__(self, description: str | None = None, **kwargs):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            fromfile_prefix_chars="@",
+            allow_abbrev=False,
+            **kwargs,
+        )
+
+    def convert_arg_line_to_args(self, line: str) -> list[str]:
+        return line.split("#")[0].split()
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            name = unknown[0].split("=")[0]
+            self.error(f"unknown argument {name}{did_you_mean(name, known)}. See --help.")
+        return parsed
+
+    def error(self, message: str):
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def run(main: Callable, parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
+    """Parse, run, and leave with exit code 2 and one line if the user can cure what went wrong."""
+    args = parser.parse_args(argv)
+    try:
+        main(args)
+    except UserError as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        print(f"{parser.prog}: no space left on device{where}. Free some and run the command again.", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
