@@ -1,0 +1,120 @@
+"""Gaussian readout: every neuron reads the feature map at its own position (Lurz et al. 2021)."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from viv1t.model.config import GaussianConfig
+
+CHUNK_ELEMENTS = 1 << 23  # sampled features held at once: 32 MiB
+
+
+class GaussianReadout(nn.Module):
+    """One mouse's readout: positions (x, y) in [-1, 1] of the feature map, feature weights, bias.
+
+    In training the position of each neuron is drawn anew for every frame from a Gaussian around its mean; in
+    evaluation the mean is used.
+    """
+
+    def __init__(self, config: GaussianConfig, dim: int, coordinates: np.ndarray, mean_response: np.ndarray | None):
+        super().__init__()
+        N = len(coordinates)
+        self.config, self.num_neurons = config, N
+        if config.grid_mode == "free":
+            self._mu = nn.Parameter(torch.empty(1, N, 1, 2).uniform_(-0.2, 0.2))
+        else:
+            grid = torch.as_tensor(np.asarray(coordinates)[:, : 2 if config.grid_mode == "xy" else 3]).float()
+            grid = grid - grid.mean(dim=0, keepdim=True)
+            self.register_buffer("source_grid", grid / grid.abs().max().clamp_min(1e-6))
+            self.mu_transform = nn.Sequential(nn.Linear(grid.shape[1], 30), nn.ELU(), nn.Linear(30, 2), nn.Tanh())
+        s = config.init_sigma
+        shape = {"full": (1, N, 2, 2), "uncorrelated": (1, N, 1, 2), "isotropic": (1, N, 1, 1)}[config.covariance]
+        constant = torch.full(shape, s)
+        self.sigma = nn.Parameter(torch.empty(shape).uniform_(-s, s) if config.covariance == "full" else constant)
+        self.features = nn.Parameter(torch.full((1, dim, N), 1 / dim))
+        self.bias = None
+        if config.bias_mode != "none":
+            mean = torch.zeros(N)
+            if config.bias_mode == "mean" and mean_response is not None:
+                mean = torch.as_tensor(mean_response, dtype=torch.float32).clone()
+            self.bias = nn.Parameter(mean)
+
+    @property
+    def mu(self) -> torch.Tensor:
+        """Mean positions (N, 2)."""
+        if self.config.grid_mode == "free":
+            return self._mu[0, :, 0].clamp(-1, 1)
+        return self.mu_transform(self.source_grid)
+
+    def positions(self, rows: int, shifts: torch.Tensor | None, neurons: torch.Tensor | None) -> torch.Tensor:
+        """Where to read: (rows, N, 2), or (1, N, 2) if the same in every row; rows = B * T'."""
+        mu, sigma = self.mu, self.sigma[0]
+        if neurons is not None:
+            mu, sigma = mu[neurons], sigma[neurons]
+        grid = mu[None]
+        if self.training:
+            noise = torch.randn(rows, len(mu), 2, device=mu.device)
+            if self.config.covariance == "full":
+                grid = grid + torch.einsum("ncd,rnd->rnc", sigma, noise)
+            else:
+                grid = grid + noise * sigma[:, 0]
+        grid = grid.clamp(-1, 1)
+        return grid if shifts is None else grid + shifts.transpose(1, 2).reshape(-1, 1, 2)
+
+    def forward(
+        self, z: torch.Tensor, shifts: torch.Tensor | None = None, neurons: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Feature maps (B, T', h, w, D), shifts (B, 2, T') -> (B, N, T') before the output activation."""
+        B, T = z.shape[:2]
+        features, bias = self.features[0].t(), self.bias
+        if neurons is not None:
+            features, bias = features[neurons], None if bias is None else bias[neurons]
+        z = z.reshape(B * T, *z.shape[2:])
+        grid = self.positions(B * T, shifts, neurons)
+        step = max(CHUNK_ELEMENTS // max(features.numel(), 1), 1)
+        parts = []
+        for start in range(0, B * T, step):
+            rows = slice(start, start + step)
+            grid_rows = grid if len(grid) == 1 else grid[rows]
+            if torch.is_grad_enabled() and step < B * T:
+                parts.append(checkpoint(read, z[rows], grid_rows, features, use_reentrant=False))
+            else:
+                parts.append(read(z[rows], grid_rows, features))
+        y = torch.cat(parts).view(B, T, -1)
+        return (y if bias is None else y + bias).transpose(1, 2)
+
+
+def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Bilinear reading of maps (R, h, w, D) at (R or 1, N, 2) and contraction with (N, D) -> (R, N).
+
+    Positions are those of grid_sample with align_corners=True and zeros outside. Only the four pixels around a
+    position are gathered, and summed while they are (embedding_bag).
+    """
+    R, h, w, D = z.shape
+    index, weight = corners(grid, h, w)
+    N = index.shape[1]
+    offset = (torch.arange(R, device=z.device) * (h * w))[:, None, None]
+    index = (index + offset).reshape(R * N, 4)
+    weight = weight.expand(R, N, 4).reshape(R * N, 4)
+    sampled = F.embedding_bag(index, z.reshape(-1, D), mode="sum", per_sample_weights=weight.to(z.dtype))
+    return torch.einsum("rnd,nd->rn", sampled.view(R, N, D), features)
+
+
+def corners(grid: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Flat indices and bilinear weights (..., 4) of the pixels around positions (..., 2) in [-1, 1]."""
+    x, y = (grid[..., 0] + 1) * (w - 1) / 2, (grid[..., 1] + 1) * (h - 1) / 2
+    left, top = x.detach().floor(), y.detach().floor()
+    across, down = x - left, y - top
+    indices, weights = [], []
+    for dy, share_y in ((0, 1 - down), (1, down)):
+        for dx, share_x in ((0, 1 - across), (1, across)):
+            column, row = left + dx, top + dy
+            inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
+            indices.append((row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).long())
+            weights.append(share_x * share_y * inside)
+    return torch.stack(indices, dim=-1), torch.stack(weights, dim=-1)
+
+
+READOUTS = {"gaussian": GaussianReadout}

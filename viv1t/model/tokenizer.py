@@ -1,0 +1,170 @@
+"""Video and behaviour to tokens, without ever unfolding the patches.
+
+A patch is C_in x frames x rows x columns; the published embedding normalises it (LayerNorm over all its elements)
+and maps it linearly. Written as sums over a patch, that is a convolution with weights W * gamma (centred, which
+removes the mean), divided by the patch's standard deviation, which box sums give. Behaviour channels are constant over
+a frame, so their share is a temporal convolution whose kernel differs only at the zero-padded border. Same numbers;
+the memory of the output, not K = C_in * frames * rows * columns values for each token.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from viv1t.constants import HEIGHT, WIDTH
+from viv1t.model.config import ViViTConfig
+from viv1t.model.layers import NORMS, drop_tokens
+from viv1t.model.positions import sincos_2d, sinusoid
+
+BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4}
+
+
+def padding(length: int, size: int, stride: int) -> int:
+    """Zeros needed so that ceil(length / stride) patches fit."""
+    return max((math.ceil(length / stride) - 1) * stride + size - length, 0)
+
+
+class PatchEmbedding(nn.Module):
+    """Normalised linear patches; holds the parameters `norm` (K,) and `linear` (D, K), channel slowest, then frame."""
+
+    def __init__(self, config: ViViTConfig, channels: int, height: int, width: int):
+        super().__init__()
+        self.size, self.stride = config.spatial_patch_size, config.spatial_patch_stride
+        self.frames, self.frame_stride = config.temporal_patch_size, config.temporal_patch_stride
+        self.channels, self.norm_name = channels, "none" if config.patch_mode == "conv" else config.norm
+        rows = padding(height, self.size, self.stride) if config.pad_frame else 0
+        columns = padding(width, self.size, self.stride) if config.pad_frame else 0
+        self.pad = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)  # left, right, top, bottom
+        self.frame_size = (height, width)
+        self.grid = ((height + rows - self.size) // self.stride + 1, (width + columns - self.size) // self.stride + 1)
+        elements = channels * self.frames * self.size**2
+        if self.norm_name != "none":
+            self.norm = NORMS[self.norm_name](elements)
+        self.linear = nn.Linear(elements, config.emb_dim)
+        inside = torch.zeros(height + rows, width + columns)
+        inside[self.pad[2] : self.pad[2] + height, self.pad[0] : self.pad[0] + width] = 1
+        steps = [torch.arange(n)[:, None] * self.stride + torch.arange(self.size) for n in self.grid]
+        # (h, rows of a patch) and (w, columns of a patch): 1 where the patch lies on the frame
+        self.register_buffer("rows_inside", inside[:, self.pad[0]][steps[0]], persistent=False)
+        self.register_buffer("columns_inside", inside[self.pad[2]][steps[1]], persistent=False)
+
+    def forward(self, video: torch.Tensor, traces: torch.Tensor, front: int) -> torch.Tensor:
+        """(B, 1, T, H, W), (B, C_in - 1, T), zero frames put in front -> (B, T', h * w, D)."""
+        if self.norm_name == "dyt":  # acts on each element and keeps the padding's zero
+            video, traces = torch.tanh(self.norm.alpha * video), torch.tanh(self.norm.alpha * traces)
+        traces = F.pad(traces, (front, 0))
+        kernel, constant = self.kernel()
+        y = self.convolve_video(F.pad(video, (*self.pad, front, 0)), kernel[:, 0])  # (B, T', P, D)
+        if traces.shape[1]:
+            y = y + self.convolve_traces(traces, kernel[:, 1:]).view_as(y)
+        if self.norm_name in ("layernorm", "rmsnorm"):
+            y = y * self.inverse_deviation(video, traces, front)
+        return y + constant
+
+    def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Effective weights (D, C_in, frames, rows, columns) and constant (D,) of normalisation and projection."""
+        weight, constant = self.linear.weight.float(), self.linear.bias
+        if self.norm_name != "none":
+            bias = getattr(self.norm, "bias", None)
+            if bias is not None:
+                constant = constant + weight @ bias
+            weight = weight * self.norm.weight
+            if self.norm_name == "layernorm":
+                weight = weight - weight.mean(dim=1, keepdim=True)
+        return weight.view(len(weight), self.channels, self.frames, self.size, self.size), constant
+
+    def convolve_video(self, video: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        """Padded (B, 1, T, H, W) with kernel (D, frames, rows, columns) -> (B, T', P, D) float32."""
+        B = len(video)
+        windows = video[:, 0].unfold(1, self.frames, self.frame_stride)  # (B, T', H, W, frames), a view
+        windows = windows.flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        y = F.conv2d(windows, kernel, stride=self.stride)  # (B T', D, h, w), channels last in memory
+        return y.permute(0, 2, 3, 1).reshape(B, -1, self.grid[0] * self.grid[1], y.shape[1]).float()
+
+    def convolve_traces(self, traces: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        """Traces (B, C, T), constant over each frame and zero outside it, with (D, C, frames, rows, columns)."""
+        with torch.autocast(traces.device.type, enabled=False):
+            kernel = torch.einsum("dctyx,iy->dctix", kernel, self.rows_inside)
+            kernel = torch.einsum("dctix,jx->ctijd", kernel, self.columns_inside)
+            windows = traces.float().unfold(2, self.frames, self.frame_stride).transpose(1, 2)  # (B, T', C, frames)
+            return windows.flatten(2) @ kernel.flatten(0, 1).flatten(1)  # (B, T', h w D)
+
+    def inverse_deviation(self, video: torch.Tensor, traces: torch.Tensor, front: int) -> torch.Tensor:
+        """1 / sqrt(patch variance or mean square + eps), (B, T', P, 1), summed in float64 against cancellation."""
+        with torch.autocast(video.device.type, enabled=False):
+            kind = torch.float32 if video.device.type == "mps" else torch.float64
+            video, traces = video[:, 0].to(kind), traces.to(kind)
+            pixels = torch.outer(self.rows_inside.sum(1), self.columns_inside.sum(1)).to(kind)
+            total = self.box(video, front) + traces.sum(1)[..., None, None] * pixels
+            square = self.box(video.square(), front) + traces.square().sum(1)[..., None, None] * pixels
+            total, square = (x.unfold(1, self.frames, self.frame_stride).sum(-1) for x in (total, square))
+            elements = self.linear.in_features
+            spread = square / elements
+            if self.norm_name == "layernorm":
+                spread = (spread - (total / elements).square()).clamp_min(0)
+            eps = self.norm.eps if self.norm.eps is not None else torch.finfo(torch.float32).eps
+            return (spread + eps).rsqrt().flatten(2)[..., None].float()
+
+    def box(self, video: torch.Tensor, front: int) -> torch.Tensor:
+        """Sum over the patch area in every frame, (B, T, H, W) -> (B, front + T, h, w)."""
+        padded = F.pad(video, self.pad)
+        summed = F.avg_pool2d(padded, self.size, self.stride, divisor_override=1)
+        return F.pad(summed, (0, 0, 0, 0, front, 0))
+
+
+class Tokenizer(nn.Module):
+    """Patch embedding, second normalisation, token dropout and additive positions."""
+
+    def __init__(self, config: ViViTConfig, max_frame: int, height: int = HEIGHT, width: int = WIDTH):
+        super().__init__()
+        self.config = config
+        channels = 1 + BEHAVIOR_CHANNELS[config.behavior_mode]
+        self.tokenizer = PatchEmbedding(config, channels, height, width)
+        self.norm = NORMS[config.norm](config.emb_dim)
+        self.grid = self.tokenizer.grid
+        self.front = (
+            padding(max_frame, config.temporal_patch_size, config.temporal_patch_stride) if config.pad_frame else 0
+        )
+        self.max_tokens = self.num_tokens(max_frame)
+        P, D, code = self.grid[0] * self.grid[1], config.emb_dim, config.pos_encoding
+        if code == "learned":
+            self.pos_embedding = nn.Parameter(torch.randn(1, self.max_tokens, P, D))
+        if code in ("learned_factorised", "learned_sinusoid", "learned_rotary"):
+            self.spatial_pos_embedding = nn.Parameter(torch.randn(1, 1, P, D))
+        if code == "learned_factorised":
+            self.temporal_pos_embedding = nn.Parameter(torch.randn(1, self.max_tokens, 1, D))
+        if code in ("learned_sinusoid", "sinusoid"):
+            self.register_buffer("temporal_code", sinusoid(self.max_tokens, D)[:, None], persistent=False)
+        if code == "sinusoid":
+            self.register_buffer("spatial_code", sinusoid(P, D), persistent=False)
+        if code == "sincos_rotary":
+            self.register_buffer("spatial_code", sincos_2d(*self.grid, D), persistent=False)
+
+    def num_tokens(self, frames: int) -> int:
+        """Tokens in time (= output frames) of a clip of that many frames."""
+        return (frames + self.front - self.config.temporal_patch_size) // self.config.temporal_patch_stride + 1
+
+    def traces(self, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
+        """The behaviour channels (B, C_in - 1, T) of this model."""
+        return torch.cat([behavior, pupil_center], dim=1)[:, : BEHAVIOR_CHANNELS[self.config.behavior_mode]]
+
+    def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
+        """(B, 1, T, H, W), (B, 2, T), (B, 2, T) -> tokens (B, T', P, D) float32."""
+        x = self.tokenizer(video, self.traces(behavior, pupil_center), self.front)
+        x = self.norm(x)
+        p, frames = self.config.p_dropout, x.shape[1]
+        if self.training and p > 0:
+            x = drop_tokens(x, p)
+        for name in ("pos_embedding", "spatial_pos_embedding", "temporal_pos_embedding"):
+            if hasattr(self, name):
+                x = x + getattr(self, name)[:, :frames]
+        for name in ("spatial_code", "temporal_code"):
+            if hasattr(self, name):
+                code = getattr(self, name)
+                code = code[:frames] if name == "temporal_code" else code
+                keep = p if self.config.pos_encoding in ("learned_sinusoid", "sinusoid") else 0.0
+                x = F.dropout(x + code, keep, self.training)
+        return x
