@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from viv1t.model.config import ViViTConfig
-from viv1t.model.layers import ACTIVATIONS, NORMS, SwiGLU
+from viv1t.model.layers import ACTIVATIONS, NORMS, Dropout, SwiGLU
 from viv1t.model.positions import Rotary
 
 
@@ -29,8 +29,9 @@ class Block(nn.Module):
         self.fused_linear = nn.Linear(D, 3 * self.inner + hidden, bias=False)  # rows: q, k, v, feed-forward
         if config.norm_qk:
             self.norm_q, self.norm_k = NORMS[config.norm](self.inner), NORMS[config.norm](self.inner)
+        self.mha_dropout = Dropout(config.mha_dropout)
         self.attn_out = nn.Linear(self.inner, D, bias=False)
-        self.ff_out = nn.Sequential(activation, nn.Dropout(config.ff_dropout), nn.Linear(config.ff_dim, D, bias=False))
+        self.ff_out = nn.Sequential(activation, Dropout(config.ff_dropout), nn.Linear(config.ff_dim, D, bias=False))
         self.rotary_position_embedding = Rotary(self.head_dim, length, extra) if rotary else None
         for linear in (self.fused_linear, self.attn_out, self.ff_out[2]):
             nn.init.trunc_normal_(linear.weight, std=0.02)
@@ -52,8 +53,8 @@ class Block(nn.Module):
             y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         else:
             y = plain_attention(q, k, v, self.causal)
-        y = F.dropout(y, self.config.mha_dropout, self.training)
-        return self.attn_out(y.transpose(1, 2).reshape(R, n, self.inner))
+        y = y.transpose(1, 2).reshape(R, n, self.inner)
+        return self.attn_out(self.mha_dropout(y))
 
     def feed_forward(self, u: torch.Tensor) -> torch.Tensor:
         return self.ff_out(F.linear(u, self.fused_linear.weight[3 * self.inner :]))
