@@ -7,11 +7,13 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from viv1t.errors import UserError
+from viv1t.io import NO_SPACE
 
 
 class Words:
@@ -142,6 +144,15 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def cure_of(error: OSError) -> str | None:
+    """What a user can do about a disk that is full or may not be written to; None for other errors."""
+    if error.errno in NO_SPACE:
+        return "Free some space and run the command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Change its permissions, or name another folder."
+    return None
+
+
 def run(main: Callable, parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
     """Parse, run, and leave with exit code 2 and one line if the user can cure what went wrong."""
     args = parser.parse_args(argv)
@@ -151,10 +162,11 @@ def run(main: Callable, parser: argparse.ArgumentParser, argv: Sequence[str] | N
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        cure = cure_of(error)
+        if cure is None:
             raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        print(f"{parser.prog}: no space left on device{where}. Free some and run the command again.", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{parser.prog}: {where}{os.strerror(error.errno).lower()}. {cure}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped.", file=sys.stderr)

@@ -1,8 +1,11 @@
 """Files that are whole or absent: everything is written to a temporary file and renamed."""
 
 import contextlib
+import errno
+import io
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -10,10 +13,15 @@ import numpy as np
 
 from viv1t.errors import UserError
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota of the user, limit of the process
+
 
 @contextlib.contextmanager
 def replacing(path: Path | str):
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`, else remove it.
+
+    A full disk raises OSError with the name of the file, whatever the library that wrote it made of the failure.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
@@ -22,8 +30,24 @@ def replacing(path: Path | str):
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except Exception as error:
+        number = _no_space(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _no_space(error: BaseException | None) -> int | None:
+    """The errno, if an error or one that led to it says that the disk is full; HDF5 may say so in words only."""
+    while error is not None:
+        told = re.search(r"errno = (\d+)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(told.group(1)) if told else None
+        if number in NO_SPACE:
+            return number
+        error = error.__context__
+    return None
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -52,8 +76,10 @@ def read_json(path: Path | str):
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    content = io.BytesIO()  # written by Python: `np.save` to a file on a full disk can lose its last bytes silently
+    np.save(content, array, allow_pickle=False)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def write_table(path: Path | str, table) -> None:

@@ -28,3 +28,18 @@ class Exp(nn.Module):
 
 
 OUTPUTS = {"identity": nn.Identity, "elu": ELU1, "exp": Exp, "softplus": LearnedSoftplus, "sigmoid": nn.Sigmoid}
+
+
+def pre_activation(rate: torch.Tensor, mode: str) -> torch.Tensor:
+    """The input at which an output activation (with its initial parameters) gives these rates."""
+    rate = torch.as_tensor(rate, dtype=torch.float32)
+    if mode == "identity":
+        return rate
+    if mode == "sigmoid":
+        return torch.logit(rate, eps=1e-3)
+    rate = rate.clamp_min(1e-3)
+    if mode == "exp":
+        return rate.log()
+    if mode == "softplus":
+        return rate + torch.log(-torch.expm1(-rate))
+    return torch.where(rate < 1, rate.log(), rate - 1)  # elu

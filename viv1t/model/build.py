@@ -9,7 +9,7 @@ from torch import nn
 
 from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
-from viv1t.model.activation import OUTPUTS
+from viv1t.model.activation import OUTPUTS, pre_activation
 from viv1t.model.config import ModelConfig
 from viv1t.model.core import CORES
 from viv1t.model.readout import READOUTS
@@ -29,7 +29,9 @@ class Model(nn.Module):
         self.config = config
         self.core = CORES[config.core](config)
         make = READOUTS[config.readout]
-        means = mean_responses or {}
+        means = dict(mean_responses or {})
+        if config.readout_config.bias_mode == "rate":
+            means = {mouse: pre_activation(mean, config.output_mode) for mouse, mean in means.items()}
         self.shifters = nn.ModuleDict()
         if config.shifter_config.mode != "none":
             self.shifters.update({mouse: MLPShifter(config.shifter_config) for mouse in mice})

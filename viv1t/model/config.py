@@ -71,7 +71,16 @@ class GaussianConfig:
     grid_mode: str = option(
         "xy", "positions: free, or predicted from cortical coordinates", Words("free", "xy", "xyz")
     )
-    bias_mode: str = option("mean", "initial bias", Words("none", "zeros", "mean"))
+    bias_mode: str = option(
+        "mean",
+        "initial bias: mean response, or (rate) what gives the mean response after the output activation",
+        Words("none", "zeros", "mean", "rate"),
+    )
+    positions: str = option(
+        "random",
+        "initial positions: random, or (contrast) where responses follow the moving contrast of training movies",
+        Words("random", "contrast"),
+    )
     covariance: str = option("full", "shape of the sampling noise", Words("full", "uncorrelated", "isotropic"))
     init_sigma: float = option(1.0, "initial spread of the sampling noise, in half frames", number(float, 0, 1))
 

@@ -37,7 +37,7 @@ class GaussianReadout(nn.Module):
         self.bias = None
         if config.bias_mode != "none":
             mean = torch.zeros(N)
-            if config.bias_mode == "mean" and mean_response is not None:
+            if config.bias_mode in ("mean", "rate") and mean_response is not None:
                 mean = torch.as_tensor(mean_response, dtype=torch.float32).clone()
             self.bias = nn.Parameter(mean)
 
@@ -47,6 +47,23 @@ class GaussianReadout(nn.Module):
         if self.config.grid_mode == "free":
             return self._mu[0, :, 0].clamp(-1, 1)
         return self.mu_transform(self.source_grid)
+
+    def set_positions(self, positions: np.ndarray) -> None:
+        """Move the mean positions to (N, 2) in [-1, 1]; a position network is fitted to them."""
+        target = torch.as_tensor(positions, dtype=torch.float32, device=self.sigma.device).clamp(-0.99, 0.99)
+        if self.config.grid_mode == "free":
+            self._mu.data[0, :, 0] = target
+            return
+        optimizer = torch.optim.LBFGS(self.mu_transform.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+        def distance():
+            optimizer.zero_grad()
+            loss = F.smooth_l1_loss(self.mu, target, beta=0.1)
+            loss.backward()
+            return loss
+
+        optimizer.step(distance)
+        optimizer.zero_grad(set_to_none=True)
 
     def positions(self, rows: int, shifts: torch.Tensor | None, neurons: torch.Tensor | None) -> torch.Tensor:
         """Where to read: (rows, N, 2), or (1, N, 2) if the same in every row; rows = B * T'."""

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from viv1t.model.attention import attention, plain_attention
 from viv1t.model.config import ViViTConfig
 from viv1t.model.layers import ACTIVATIONS, NORMS, Dropout, SwiGLU
 from viv1t.model.positions import Rotary
@@ -49,10 +50,7 @@ class Block(nn.Module):
             qk = self.rotary_position_embedding(qk, n - self.rotary_position_embedding.extra)
         q, k = (x.transpose(1, 2) for x in qk.to(v.dtype).split(self.heads, dim=2))  # (R, heads, n, d)
         v = v.reshape(R, n, self.heads, self.head_dim).transpose(1, 2)
-        if self.config.flash_attention:
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        else:
-            y = plain_attention(q, k, v, self.causal)
+        y = (attention if self.config.flash_attention else plain_attention)(q, k, v, self.causal)
         y = y.transpose(1, 2).reshape(R, n, self.inner)
         return self.attn_out(self.mha_dropout(y))
 
@@ -86,16 +84,6 @@ class Block(nn.Module):
 def row_mask(rows: int, p: float, like: torch.Tensor) -> torch.Tensor:
     """(rows, 1, 1): 0 with probability p, else 1 / (1 - p)."""
     return torch.rand(rows, 1, 1, device=like.device).ge(p).to(like.dtype) / (1 - p)
-
-
-def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool) -> torch.Tensor:
-    """Explicit softmax attention, (R, heads, n, d) each."""
-    logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    if causal:
-        n = q.shape[-2]
-        future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
-        logits = logits.masked_fill(future, float("-inf"))
-    return logits.softmax(dim=-1).to(v.dtype) @ v
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,217 @@
+"""Kill every stage at random moments, run it again until it ends, and compare with a run that nobody disturbed.
+
+    python benchmarks/kill_anywhere.py                          ten kills of each stage, about five minutes
+    python benchmarks/kill_anywhere.py --stages train --times 50
+
+Stages: simulate (data/simulate.py in one process), parallel (the same in two), cache (first opening of a recording),
+train (state saved after every step) and predict. kill -9 falls at a random moment after the first file was touched. A
+stage that ends before its kill starts anew. What comes out at last must be identical bit by bit, and no half-written
+or temporary file may be left. Prints one line per stage; the exit code is 2 if any differs.
+"""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from viv1t import cli, io
+from viv1t.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+SIMULATE = "data/simulate.py --data_dir {out} --mice 1 --neurons 12 --trials 16 --clips 2 --repeats 2 --frames 80"
+MODEL = (
+    "--core_emb_dim 8 --core_ff_dim 8 --core_head_dim 4 --core_num_heads 1 --core_spatial_depth 1 "
+    "--core_temporal_depth 1 --core_spatial_patch_stride 8 --core_reg_tokens 1 --device cpu"
+)
+TRAIN = f"train.py --data_dir {{data}} --output_dir {{out}} {MODEL} --crop_frame 60 --epochs 4 --save_every 0"
+PREDICT = "predict.py --data_dir {data} --output_dir {out} --device cpu"
+LEFTOVERS = (".*.tmp", ".*.parts", ".*.lock", ".lock", "step.pt")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command that writes below {out}, what must lie there before, and how two results are compared."""
+
+    command: str
+    compare: Callable[[Path, Path], list[str]]
+    begins_with: str | None = None  # a folder of the workshop, copied to {out}
+
+
+def main(args) -> None:
+    rng = random.Random(args.seed)
+    with tempfile.TemporaryDirectory(prefix="kill_anywhere") as folder:
+        workshop = Path(folder)
+        print("making a recording and a run to work with", flush=True)
+        prepare(workshop)
+        print(f"{'stage':<9} {'work':>9} {'kills':>6} {'fresh starts':>12}   result", flush=True)
+        failed = [name for name in args.stages if not report(name, workshop, args.times, rng)]
+    if failed:
+        raise UserError(f"not the same after a kill: {', '.join(failed)}; see above. Repeat with --seed {args.seed}.")
+
+
+def prepare(workshop: Path) -> None:
+    """A small simulated recording and a trained run, for the stages that need them."""
+    finish(fill(SIMULATE, workshop, workshop / "data"))
+    finish(fill(TRAIN, workshop, workshop / "run"))
+
+
+def report(name: str, workshop: Path, times: int, rng: random.Random) -> bool:
+    """Try one stage and print its line; whether everything was identical."""
+    stage, calm, disturbed = STAGES[name], workshop / f"{name}_calm", workshop / f"{name}_disturbed"
+    lay_out(stage, workshop, calm)
+    seconds = finish(fill(stage.command, workshop, calm), watch=calm)
+    starts = disturb(stage, workshop, disturbed, times, seconds, rng)
+    faults = stage.compare(calm, disturbed) + leftovers(disturbed)
+    result = "DIFFERENT" if faults else "identical"
+    print(f"{name:<9} {seconds:>7.1f} s {times:>6} {starts:>12}   {result}", flush=True)
+    for fault in faults[:10]:
+        print(f"    {fault}")
+    return not faults
+
+
+def disturb(stage: Stage, workshop: Path, out: Path, times: int, seconds: float, rng: random.Random) -> int:
+    """Kill the stage `times` times, then let it end; returns how often it began from nothing."""
+    command, starts = fill(stage.command, workshop, out), 1
+    lay_out(stage, workshop, out)
+    for _ in tqdm(range(times), unit="kill", leave=False, disable=None):
+        while not killed(command, out, rng.uniform(0, seconds)):
+            lay_out(stage, workshop, out)
+            starts += 1
+    finish(command)
+    return starts
+
+
+def killed(command: list[str], out: Path, after: float) -> bool:
+    """Start a command and kill it some seconds after it touched the first file; False if it had ended by then."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            wait_for_work(process, out)
+            code = process.wait(timeout=after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait() == -signal.SIGKILL
+        output.seek(0)
+        require_success(command, code, output.read().decode())
+    return False
+
+
+def finish(command: list[str], watch: Path | None = None) -> float:
+    """Run a command to its end; seconds from the first change below `watch` on."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        if watch:
+            wait_for_work(process, watch)
+        start, code = time.monotonic(), process.wait()
+        output.seek(0)
+        require_success(command, code, output.read().decode())
+    return time.monotonic() - start
+
+
+def wait_for_work(process: subprocess.Popen, folder: Path) -> None:
+    """Until a file comes or goes below a folder, or the process ends."""
+    before = listing(folder)
+    while process.poll() is None and listing(folder) == before:
+        time.sleep(0.002)
+
+
+def require_success(command: list[str], code: int, output: str) -> None:
+    if code:
+        print(f"{' '.join(map(str, command))}\n{output}")
+        raise UserError(f"{Path(command[1]).name} ended with exit code {code}; its output is above. Mend it first.")
+
+
+def fill(command: str, workshop: Path, out: Path) -> list[str]:
+    script, *flags = command.format(out=out, data=workshop / "data").split()
+    return [sys.executable, str(ROOT / script), *flags]
+
+
+def lay_out(stage: Stage, workshop: Path, out: Path) -> None:
+    """Make `out` what it is before the stage."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if stage.begins_with:
+        shutil.copytree(workshop / stage.begins_with, out, dirs_exist_ok=True)
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+def leftovers(folder: Path) -> list[str]:
+    found = sorted({path for pattern in LEFTOVERS for path in folder.rglob(pattern)})
+    return [f"left behind: {path.relative_to(folder)}" for path in found]
+
+
+def compare_files(calm: Path, disturbed: Path) -> list[str]:
+    """Names and bytes of all files that are no leftovers."""
+    names = [{str(p.relative_to(d)) for p in d.rglob("*") if p.is_file()} for d in (calm, disturbed)]
+    extra = {str(p.relative_to(disturbed)) for pattern in LEFTOVERS for p in disturbed.rglob(pattern)}
+    faults = [f"missing: {name}" for name in sorted(names[0] - names[1])]
+    faults += [f"extra: {name}" for name in sorted(names[1] - names[0] - extra)]
+    shared = sorted(names[0] & names[1])
+    return faults + [
+        f"other bytes: {name}" for name in shared if (calm / name).read_bytes() != (disturbed / name).read_bytes()
+    ]
+
+
+def compare_runs(calm: Path, disturbed: Path) -> list[str]:
+    """Weights, state of the optimiser, flags, log and scores of two training runs; times may differ."""
+    faults = []
+    for name in ("best.pt", "last.pt"):
+        found = [torch.load(run / "ckpt" / name, weights_only=True) for run in (calm, disturbed)]
+        faults += [f"ckpt/{name}: {fault}" for fault in compare_values(*found)]
+    flags = [io.read_json(run / "config.json") for run in (calm, disturbed)]
+    faults += [f"config.json: {fault}" for fault in compare_values(*flags)]
+    logs = [pd.read_csv(run / "log.csv").drop(columns="seconds") for run in (calm, disturbed)]
+    faults += [] if logs[0].equals(logs[1]) else ["log.csv: other numbers"]
+    scores = [(run / "evaluation.json").read_bytes() for run in (calm, disturbed)]
+    return faults + ([] if scores[0] == scores[1] else ["evaluation.json: other numbers"])
+
+
+def compare_values(a, b, where: str = "") -> list[str]:
+    """Where two nested values differ; the times and places of the two runs are no difference."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = [key for key in a.keys() | b.keys() if key not in ("seconds", "output_dir")]
+        return [f for key in sorted(keys, key=str) for f in compare_values(a.get(key), b.get(key), f"{where}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [f for i, pair in enumerate(zip(a, b, strict=True)) for f in compare_values(*pair, f"{where}/{i}")]
+    same = torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else same_value(a, b)
+    return [] if same else [f"{where} differs"]
+
+
+def same_value(a, b) -> bool:
+    return bool(np.array_equal(a, b)) or a != a and b != b  # NaN is as good as itself
+
+
+STAGES = {
+    "simulate": Stage(f"{SIMULATE} --num_workers 1", compare_files),
+    "parallel": Stage(f"{SIMULATE} --num_workers 2", compare_files),
+    "cache": Stage("data/check.py --data_dir {data} --cache_dir {out}", compare_files),
+    "train": Stage(TRAIN, compare_runs),
+    "predict": Stage(PREDICT, compare_files, begins_with="run"),
+}
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES), metavar="STAGE",
+                        help=f"{', '.join(STAGES)} (default: all)")  # fmt: skip
+    parser.add_argument("--times", type=cli.number(int, 1), default=10, help="kills of each stage (default: 10)")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the moments (default: 0)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main, get_parser())

@@ -1,0 +1,122 @@
+"""Gather a run into one page: what was run, how well it predicts, and every figure drawn so far.
+
+reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json (evaluate.py), RUN/figures/**/*.png (misc/visualize_*)
+writes  RUN/report.html, which needs no other file to be read; its links lead to tables and PDFs of the run folder
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from viv1t import cli, io
+from viv1t.constants import SKIP
+from viv1t.evaluation import BASELINES
+from viv1t.plotting import page
+from viv1t.results import locate, require
+
+
+def get_parser() -> cli.Parser:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--output_dir", required=True, metavar="RUN", help="run folder with evaluation_tiers.json")
+    return parser
+
+
+def main(args) -> None:
+    run_dir = Path(args.output_dir)
+    summary = io.read_json(require(run_dir, "evaluation"))
+    parts = [
+        what_was_run(run_dir, summary),
+        scores(summary),
+        figures(run_dir),
+        files(run_dir),
+    ]
+    path = locate(run_dir, "report")
+    io.write_text(path, page.page(f"Digital twin {run_dir.resolve().name}", parts))
+    print(path)
+
+
+def what_was_run(run_dir: Path, summary: dict) -> str:
+    """Mice, model and training in a few lines; all flags folded away."""
+    lines = []
+    for mouse, tiers in summary["mice"].items():
+        first = next(iter(tiers.values()))
+        lines.append((mouse, first["neurons"], ", ".join(f"{tier} ({s['trials']})" for tier, s in tiers.items())))
+    parts = [page.table(("mouse", "neurons", "scored tiers (trials)"), lines, texts=3)]
+    log = locate(run_dir, "log")
+    if log.is_file():
+        epochs = pd.read_csv(log)
+        best = epochs.loc[epochs["val_correlation"].idxmax()]
+        hours = epochs["seconds"].sum() / 3600
+        parts.append(
+            page.paragraph(
+                f"Trained for {len(epochs)} epochs ({hours:.2f} h); best validation correlation "
+                f"{best['val_correlation']:.4f} in epoch {int(best['epoch'])}."
+            )
+        )
+    config = locate(run_dir, "config")
+    if config.is_file():
+        flags = [(name, str(value)) for name, value in sorted(io.read_json(config).items())]
+        parts.append(page.details("All flags of the run", page.table(("flag", "value"), flags, texts=2)))
+    return page.section("What was run", *parts)
+
+
+COLUMNS = ("mouse", "tier", "correlation", "ceiling", "ratio to ceiling", "single trial", "normalised", "FEVE",
+           "mean response", "behaviour", "linear-nonlinear", "neurons", "left out")  # fmt: skip
+NOTE = (
+    f"Correlation: all trials of a tier end to end, frames from {SKIP} on, mean over neurons [95 % bootstrap interval "
+    "over neurons; over animals and neurons where several mice are averaged]. Ceiling: the score of the true rate on "
+    "simulated mice, else the oracle, the mean of the other repeats, noisy itself, so a good twin can beat it. "
+    "Normalised: divided by the largest correlation that the noise allows, pooled over repeated videos. FEVE: share "
+    "of explainable variance explained. Left out: neurons without enough explainable variance for the normalised "
+    "correlation, and for FEVE."
+)
+WARNING = "better than the true rate: responses leak into the inputs, or the truth is not theirs."
+
+
+def scores(summary: dict) -> str:
+    rows, warnings = [], []
+    for mouse, tiers in summary["mice"].items():
+        for tier, s in tiers.items():
+            ceiling = f"{number(s[s['ceiling']]['mean'])} {s['ceiling'].replace('_', ' ')}"
+            left_out = f"{s['pooled_normalized_correlation']['excluded']}, {s['feve']['excluded']}"
+            rows.append(row(mouse, tier, s, ceiling, with_interval(s["ratio_to_ceiling"], 2), left_out))
+            if s["beats_true_rate"]:
+                warnings.append(page.paragraph(f"Mouse {mouse}, {tier}: {WARNING}", "warning"))
+    for tier, s in summary["all"].items():
+        if s["mice"] > 1:
+            rows.append(row(f"{s['mice']} mice", tier, s))
+    return page.section(
+        "How well it predicts", *warnings, page.table(COLUMNS, rows, texts=2), page.paragraph(NOTE, "note")
+    )
+
+
+def row(mouse: str, tier: str, s: dict, ceiling: str = "", ratio: str = "", left_out: str = "") -> tuple:
+    names = ("single_trial_correlation", "pooled_normalized_correlation", "feve", *BASELINES)
+    correlation = s["challenge_correlation"]
+    means = (number(s[name]["mean"]) for name in names)
+    return mouse, tier, with_interval(correlation), ceiling, ratio, *means, correlation["n"], left_out
+
+
+def figures(run_dir: Path) -> str:
+    paths = sorted((run_dir / "figures").rglob("*.png"), key=lambda path: (path.stem != "performance", str(path)))
+    shown = [page.figure(path, run_dir) for path in paths if not path.name.startswith(".")]
+    return page.section("Figures", *(shown or [page.paragraph("None drawn yet: run misc/visualize_performance.py.")]))
+
+
+def files(run_dir: Path) -> str:
+    tables = [path for path in sorted(run_dir.rglob("*.csv")) if "figures" not in path.parts]
+    return page.section("Tables", page.links([*tables, locate(run_dir, "evaluation")], run_dir))
+
+
+def number(value, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def with_interval(values: dict, digits: int = 3) -> str:
+    if not values["n"]:
+        return "–"
+    return f"{number(values['mean'], digits)} [{number(values['low'], digits)}, {number(values['high'], digits)}]"
+
+
+if __name__ == "__main__":
+    cli.run(main, get_parser())

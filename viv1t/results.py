@@ -1,0 +1,102 @@
+"""Files of a run folder: what they are called, what they hold, which script makes them; responses of whole tiers.
+
+`responses/mouse<ID>.h5` has one dataset (N, T) float32 per trial, named by the trial's number, with the attribute
+`tier`. Attributes of the file say how it was made: `checkpoint` (hash), `skip` (frames dropped at the start of every
+trial), `units`, `precision`. Frames are aligned at the end of the trial.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from viv1t.errors import UserError
+from viv1t.io import replacing
+
+
+@dataclass(frozen=True)
+class Result:
+    """Path in the run folder (with {mouse} where there is one per mouse), what it holds, and the script to run."""
+
+    path: str
+    holds: str
+    made_by: str
+
+
+RESULTS = {
+    "config": Result("config.json", "the flags of the run", "train.py"),
+    "log": Result("log.csv", "one row per epoch", "train.py"),
+    "responses": Result("responses/mouse{mouse}.h5", "predicted responses", "predict.py"),
+    "baselines": Result("baselines/mouse{mouse}.npz", "fitted baselines", "evaluate.py"),
+    "evaluation": Result("evaluation_tiers.json", "scores, ceilings and baselines", "evaluate.py"),
+    "neurons": Result("evaluation_neurons.csv", "scores of every neuron", "evaluate.py"),
+    "report": Result("report.html", "the report", "report.py"),
+}
+
+
+def locate(run_dir: Path | str, name: str, mouse: str = "") -> Path:
+    """Where a result belongs, whether or not it exists."""
+    return Path(run_dir) / RESULTS[name].path.format(mouse=mouse)
+
+
+def require(run_dir: Path | str, name: str, mouse: str = "") -> Path:
+    """The path of a result that must exist; the error names the command that makes it."""
+    if not Path(run_dir).is_dir():
+        raise UserError(f"{run_dir}: no such run folder. Train one with 'python train.py --output_dir {run_dir}'.")
+    path = locate(run_dir, name, mouse)
+    if not path.is_file():
+        result = RESULTS[name]
+        raise UserError(
+            f"{path} ({result.holds}): no such file. Make it with 'python {result.made_by} --output_dir {run_dir}'."
+        )
+    return path
+
+
+def write_responses(path: Path, trials: Iterable[tuple[int, str, np.ndarray]], attributes: dict) -> None:
+    """Write (trial, tier, responses (N, T)) into one file, atomically. The same content gives the same bytes."""
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+        for name, value in sorted(attributes.items()):
+            file.attrs[name] = value
+        for trial, tier, responses in trials:
+            data = file.create_dataset(str(trial), data=np.asarray(responses, dtype=np.float32), track_times=False)
+            data.attrs["tier"] = tier
+
+
+class Responses(AbstractContextManager):
+    """A response file opened for reading. attributes: how it was made; tiers: trial -> tier, ascending."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            self.file = h5py.File(self.path, "r")
+            self.attributes = dict(self.file.attrs)
+            written = self.path.stat()
+            self.state = (self.path.name, written.st_size, written.st_mtime_ns)  # changes when the file does
+            self.tiers = {trial: str(self.file[str(trial)].attrs["tier"]) for trial in sorted(map(int, self.file))}
+        except FileNotFoundError:
+            raise UserError(f"{self.path}: no such file. Run predict.py first.") from None
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).split("(")[0].strip()
+            raise UserError(f"{self.path}: not a response file ({reason}). Delete it and run predict.py.") from None
+
+    def trial_ids(self, tier: str) -> list[int]:
+        return [trial for trial, name in self.tiers.items() if name == tier]
+
+    def read(self, trial: int, neurons: Sequence[int] | slice = slice(None)) -> np.ndarray:
+        """(N, T) float32."""
+        try:
+            return self.file[str(trial)][neurons]
+        except (OSError, KeyError):
+            raise UserError(
+                f"{self.path}: trial {trial} cannot be read. Delete the file and run predict.py."
+            ) from None
+
+    def shape(self, trial: int) -> tuple[int, int]:
+        """(N, T) of a trial, without reading it."""
+        return self.file[str(trial)].shape
+
+    def __exit__(self, *_) -> None:
+        self.file.close()

@@ -1,0 +1,177 @@
+"""Receptive fields as arrays: from degrees of visual angle to weights on pixels, and causal temporal kernels."""
+
+import numpy as np
+import pandas as pd
+
+from viv1t.constants import FPS
+from viv1t.geometry import Monitor
+
+TAPS = 28  # frames of memory of the feedforward path
+DECAY = 3.0  # frames, time constant of the temporal kernels
+POOL_TF, POOL_DECAY = 3.0, 1.5  # Hz and frames: the normalisation pool is broadly tuned in time
+POOL_BLURS = (2.0, 6.0)  # deg, two scales of contrast detectors: together flat from 0.02 to 0.1 cycles/deg
+POOL_CPD = 0.04  # cycles/deg at which the pool of an untuned neuron counts as 1
+HOLE = 3.0  # the surround spares the field: width of its hole, in envelope sd
+SUBPIXELS = 2  # each pixel's weight is the mean over a 2 x 2 grid of points in it
+
+
+def local_coordinates(monitor: Monitor, centres: np.ndarray, subpixels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Position of every pixel seen from a field centre, in degrees along great circles.
+
+    centres (K, 2) as (azimuth, elevation) -> (right, up), each (K, height, width, subpixels**2).
+    """
+    sight = _fine_sight(monitor, subpixels)
+    azimuth, elevation = np.radians(centres).T[:, :, None, None, None]
+    forward = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
+    east = np.stack([np.cos(azimuth), np.zeros_like(azimuth), -np.sin(azimuth)])
+    north = np.stack([-np.sin(azimuth) * np.sin(elevation), np.cos(elevation), -np.cos(azimuth) * np.sin(elevation)])
+    dot = [sum(axis[i] * sight[..., i] for i in range(3)) for axis in (forward, east, north)]
+    sine = np.hypot(dot[1], dot[2])
+    angle = np.degrees(np.arctan2(sine, dot[0]))
+    stretch = np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), np.degrees(1.0))
+    return dot[1] * stretch, dot[2] * stretch
+
+
+def _fine_sight(monitor: Monitor, subpixels: int) -> np.ndarray:
+    """Unit vectors to points within each pixel, (height, width, subpixels**2, 3) as (right, up, forward)."""
+    offset = (np.arange(subpixels) + 0.5) / subpixels - 0.5
+    dx, dy = (grid.ravel() for grid in np.meshgrid(offset, offset))
+    x = np.arange(monitor.width)[None, :, None] + dx
+    y = np.arange(monitor.height)[:, None, None] + dy
+    x, y = np.broadcast_arrays(x, y)
+    right = (x - monitor.centre[0]) * monitor.pitch[0]
+    up = (monitor.centre[1] - y) * monitor.pitch[1]
+    sight = np.stack([right, up, np.full_like(right, monitor.distance_cm)], axis=-1)
+    return sight / np.linalg.norm(sight, axis=-1, keepdims=True)
+
+
+def solid_angle(monitor: Monitor) -> np.ndarray:
+    """Solid angle of each pixel relative to one at the screen centre, (height, width)."""
+    cosine = monitor.lines_of_sight()[..., 2]
+    return cosine**3
+
+
+def drift_axis(direction_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vector (right, up) of a motion direction: 0 left, 90 down, 180 right, 270 up."""
+    angle = np.radians(direction_deg)
+    return -np.cos(angle), -np.sin(angle)
+
+
+def spatial_filters(neurons: pd.DataFrame, monitor: Monitor, cell: int) -> tuple[np.ndarray, ...]:
+    """Weights of every neuron, float32: even, odd and centre (N, pixels), ring (N, cells of `cell` x `cell` pixels).
+
+    even, odd: the quadrature pair (odd is zero for unoriented fields); centre, ring: pooling windows that sum to 1.
+    """
+    blocks = []
+    for start in range(0, len(neurons), 64):  # in blocks, to bound memory
+        even, odd, centre, ring = _filter_block(neurons.iloc[start : start + 64], monitor)
+        blocks.append([_flat(even), _flat(odd), _flat(centre), _flat(_by_cell(ring, cell))])
+    return tuple(np.concatenate(weights) for weights in zip(*blocks, strict=True))
+
+
+def _flat(weights: np.ndarray) -> np.ndarray:
+    """(N, H, W) -> (N, H * W) float32 without far tails: denormal numbers make processors ten times slower."""
+    weights = weights.reshape(len(weights), -1)
+    return np.where(abs(weights) < 1e-6 * abs(weights).max(axis=1, keepdims=True), 0.0, weights).astype(np.float32)
+
+
+def _by_cell(weights: np.ndarray, cell: int) -> np.ndarray:
+    """Sums over cells of pixels; the last cells may be cut off."""
+    rows, columns = (np.arange(0, size, cell) for size in weights.shape[1:])
+    return np.add.reduceat(np.add.reduceat(weights, rows, axis=1), columns, axis=2)
+
+
+def _filter_block(neurons: pd.DataFrame, monitor: Monitor) -> tuple[np.ndarray, ...]:
+    def column(name):
+        return neurons[name].to_numpy(float)[:, None, None, None]
+
+    right, up = local_coordinates(monitor, neurons[["azimuth_deg", "elevation_deg"]].to_numpy(), SUBPIXELS)
+    area = solid_angle(monitor)
+    ex, ey = drift_axis(column("direction_deg"))
+    along, across = right * ex + up * ey, right * ey - up * ex
+    sigma, radius = column("sigma_deg"), np.hypot(right, up)
+    envelope = np.exp(-(along**2 + (across / column("aspect")) ** 2) / (2 * sigma**2))
+    phase = 2 * np.pi * column("sf_cpd") * along
+    kind = neurons["kind"].to_numpy()[:, None, None]
+    window = envelope.mean(-1) * area
+    wide = np.exp(-(radius**2) / (2 * (1.6 * sigma) ** 2)).mean(-1) * area
+    even = (envelope * np.cos(phase)).mean(-1) * area
+    odd = (envelope * np.sin(phase)).mean(-1) * area
+    even, odd = (w - window * (_total(w) / _total(window)) for w in (even, odd))  # blind to uniform light
+    even = np.where(kind == "isotropic", window / _total(window) - wide / _total(wide), even)
+    even = np.where(kind == "luminance", window / _total(window), even)
+    odd = np.where(kind == "gabor", odd, 0.0)
+    outer = np.exp(-(radius**2) / (2 * (column("surround_ratio") * sigma) ** 2))
+    ring = (outer * (1 - np.exp(-(radius**2) / (2 * (HOLE * sigma) ** 2)))).mean(-1) * area
+    return even, odd, window / _total(window), ring / _total(ring)
+
+
+def _total(weights: np.ndarray) -> np.ndarray:
+    return weights.sum(axis=(1, 2), keepdims=True)
+
+
+def grating_response(neurons: pd.DataFrame, monitor: Monitor, even: np.ndarray, odd: np.ndarray) -> np.ndarray:
+    """Complex amplitudes (2, N) of the filters `even` and `odd` (N, pixels) for each neuron's own full-field grating.
+
+    For luminance neurons that is a flickering uniform screen.
+    """
+    amplitudes = []
+    for start in range(0, len(neurons), 64):
+        rows = slice(start, start + 64)
+        cpd = np.where(neurons["kind"].iloc[rows] == "luminance", 0.0, neurons["sf_cpd"].iloc[rows])
+        places = local_coordinates(monitor, neurons[["azimuth_deg", "elevation_deg"]].iloc[rows].to_numpy())
+        wave = grating(*places, neurons["direction_deg"].iloc[rows], cpd).conj().reshape(len(cpd), -1)
+        amplitudes.append([(weights[rows] * wave).sum(axis=1) for weights in (even, odd)])
+    return np.concatenate(amplitudes, axis=1)
+
+
+def grating(right: np.ndarray, up: np.ndarray, direction_deg, cpd) -> np.ndarray:
+    """exp(2 pi i f u), (N, H, W) complex, for positions (N, H, W, 1) in degrees; u grows along the drift."""
+    ex, ey = (np.reshape(e, (-1, 1, 1)) for e in drift_axis(np.asarray(direction_deg, dtype=float)))
+    phase = 2 * np.pi * np.reshape(np.asarray(cpd), (-1, 1, 1)) * (right[..., 0] * ex + up[..., 0] * ey)
+    return np.cos(phase) + 1j * np.sin(phase)
+
+
+def temporal_pair(tf_hz, latency, decay=DECAY, taps=TAPS) -> tuple[np.ndarray, np.ndarray]:
+    """Causal quadrature kernels (N, taps), lag 0 first; the first weight that is not zero is at lag `latency`."""
+    lag = np.arange(taps) - np.reshape(latency, (-1, 1)) + 1
+    window = np.where(lag > 0, lag / decay * np.exp(1 - lag / decay), 0.0)
+    window = window / window.sum(axis=1, keepdims=True)
+    phase = 2 * np.pi * np.reshape(tf_hz, (-1, 1)) * lag / FPS
+    return window * np.cos(phase), window * np.sin(phase)
+
+
+def smoothing(delay, decay=2.0, taps=TAPS) -> np.ndarray:
+    """Causal exponential kernels (N, taps) that start `delay` frames late and sum to 1."""
+    lag = np.arange(taps) - np.reshape(delay, (-1, 1))
+    kernel = np.where(lag >= 0, np.exp(-np.maximum(lag, 0) / decay), 0.0)
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def transfer(kernel: np.ndarray, hertz: np.ndarray) -> np.ndarray:
+    """Fourier transform of kernels (N, taps) at one frequency each (N,), complex (N,)."""
+    lag = np.arange(kernel.shape[1])
+    return (kernel * np.exp(-2j * np.pi * np.reshape(hertz, (-1, 1)) * lag / FPS)).sum(axis=1)
+
+
+def blur_matrix(size: int, sigma: float) -> np.ndarray:
+    """(size, size) matrix that blurs one axis with a Gaussian (sd in pixels), edges renormalised."""
+    distance = np.arange(size)[:, None] - np.arange(size)
+    weights = np.where(abs(distance) <= 5 * sigma + 1, np.exp(-(distance**2) / (2 * sigma**2)), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def derivative_matrix(size: int) -> np.ndarray:
+    """(size, size) matrix of central differences per pixel; zero at both ends."""
+    matrix = (np.eye(size, k=1) - np.eye(size, k=-1)) / 2
+    matrix[[0, -1]] = 0.0
+    return matrix
+
+
+def area_matrix(size: int, target: int) -> np.ndarray:
+    """(target, size) matrix that resizes one axis by averaging over the area each new pixel covers."""
+    edge = np.arange(target + 1) * size / target
+    old = np.arange(size)
+    overlap = np.minimum(edge[1:, None], old + 1) - np.maximum(edge[:-1, None], old)
+    weights = np.maximum(overlap, 0)
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,157 @@
+"""How gradients become steps: parameter groups, gradient clipping, schedule-free AdamW, plateau schedule."""
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+import schedulefree
+import torch
+from torch import Tensor, nn
+
+from viv1t.constants import EPSILON
+
+
+def parameter_groups(
+    groups: dict[str, list[nn.Parameter]],
+    lr: float,
+    weight_decay: float,
+    core_lr: float,
+    core_weight_decay: float,
+) -> list[dict]:
+    """Optimiser groups in the order given: "core" with its own rate and decay, every other with the common ones.
+
+    A core rate of 0 freezes the core: its parameters need no gradient.
+    """
+    result = []
+    for name, parameters in groups.items():
+        parameters = list(parameters)
+        if not parameters:
+            continue
+        core = name == "core"
+        if core:
+            for parameter in parameters:
+                parameter.requires_grad_(core_lr > 0)
+        rates = (
+            {"lr": core_lr, "weight_decay": core_weight_decay} if core else {"lr": lr, "weight_decay": weight_decay}
+        )
+        result.append({"params": parameters, "name": name, **rates})
+    return result
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW with the `train()` and `eval()` of schedule-free optimisers, which do nothing here."""
+
+    def train(self) -> None:
+        """The weights that are trained are the weights that are evaluated."""
+
+    eval = train
+
+
+def build_optimizer(groups: list[dict], config) -> torch.optim.Optimizer:
+    """Schedule-free AdamW (Defazio et al. 2024) or AdamW, from the `adam_*` fields of an OptimizerConfig."""
+    common = {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_eps}
+    if not config.schedule_free:
+        return AdamW(groups, **common)
+    return schedulefree.AdamWScheduleFree(
+        groups,
+        warmup_steps=config.adam_warmup_steps,
+        r=config.adam_r,
+        weight_lr_power=config.adam_weight_lr_power,
+        **common,
+    )
+
+
+class GradientClip:
+    """Rescale gradients whose norm over all parameters exceeds a limit, and judge whether the step can be taken.
+
+    limit > 0: fixed; 0: no limit; -1: AutoClip (Seetharaman et al. 2020), the 10th percentile of the norms of all
+    earlier steps; the first step is not clipped. Norms that are not finite are neither recorded nor to be stepped on.
+    """
+
+    def __init__(self, limit: float = -1, percentile: float = 10, capacity: int = 100_000):
+        self.limit = limit
+        self.percentile = percentile
+        self.history = deque(maxlen=capacity)
+
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> tuple[float, bool]:
+        """Clip in place; returns the norm before clipping and whether it exceeded the limit."""
+        parameters = [p for p in parameters if p.grad is not None]
+        norms = nn.utils.get_total_norm([p.grad for p in parameters])
+        norm = float(norms)
+        if not np.isfinite(norm):
+            return norm, False
+        limit = self._limit()
+        self.history.append(norm)
+        if norm <= limit:
+            return norm, False
+        nn.utils.clip_grads_with_norm_(parameters, limit, norms)
+        return norm, True
+
+    def _limit(self) -> float:
+        if self.limit > 0:
+            return self.limit
+        if self.limit == 0 or not self.history:
+            return float("inf")
+        return float(np.percentile(self.history, self.percentile))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"history": torch.tensor(self.history, dtype=torch.float64)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.history.clear()
+        self.history.extend(state["history"].tolist())
+
+
+class Plateau:
+    """Reduce the learning rates when the validation score stops improving; after enough reductions, stop.
+
+    `patience` epochs in a row without a new best: every rate is multiplied by `factor` and the best weights are to be
+    taken back. After `reductions` of them without a new best, `patience` more misses end the training.
+    """
+
+    def __init__(self, optimizer, patience: int = 5, factor: float = 0.3, reductions: int = 2):
+        self.optimizer = optimizer
+        self.patience, self.factor, self.reductions = patience, factor, reductions
+        self.misses = 0
+        self.reduced = 0
+
+    def step(self, improved: bool) -> str:
+        """Verdict after an epoch: "continue", "restore" (rates were cut: take back the best weights) or "stop"."""
+        if improved:
+            self.misses = self.reduced = 0
+            return "continue"
+        self.misses += 1
+        if self.misses < self.patience:
+            return "continue"
+        if self.reduced >= self.reductions:
+            return "stop"
+        for group in self.optimizer.param_groups:
+            group["lr"] = max(group["lr"] * self.factor, EPSILON) if group["lr"] > 0 else 0.0
+        self.misses = 0
+        self.reduced += 1
+        return "restore"
+
+    def state_dict(self) -> dict[str, int]:
+        return {"misses": self.misses, "reduced": self.reduced}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.misses, self.reduced = state["misses"], state["reduced"]
+
+
+class Patience:
+    """Stop after `patience` epochs without a new best score; 0 never stops. For schedules that need no reductions."""
+
+    def __init__(self, patience: int = 10):
+        self.patience = patience
+        self.misses = 0
+
+    def step(self, improved: bool) -> str:
+        """Verdict after an epoch: "continue" or "stop"."""
+        self.misses = 0 if improved else self.misses + 1
+        return "stop" if self.patience and self.misses >= self.patience else "continue"
+
+    def state_dict(self) -> dict[str, int]:
+        return {"misses": self.misses}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.misses = state["misses"]

@@ -1,0 +1,193 @@
+"""Predicting responses from movies, as the training loop sees it: batches, losses, scores.
+
+The loop knows nothing of mice or movies. Anything with the methods of `ResponseTask` can be trained by it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from viv1t.constants import HEIGHT, SKIP, TRIAL_FRAMES, WIDTH
+from viv1t.data.loader import Batch, MouseData, TrainingBatches, tier_trials
+from viv1t.data.mouse import Mouse
+from viv1t.data.transforms import Transforms
+from viv1t.errors import UserError
+from viv1t.estimators.accuracy import StreamingCorrelation, correlation, scored, summarize
+from viv1t.model.build import Model
+from viv1t.training.config import TrainConfig
+from viv1t.training.losses import CRITERIONS, mouse_weights
+
+
+@dataclass(frozen=True)
+class TierScore:
+    """One mouse, one tier: mean loss over trials, correlations averaged over neurons."""
+
+    loss: float
+    correlation: float  # all trials end to end, the competition's metric
+    single_trial_correlation: float
+    trials: int
+
+
+class ResponseTask:
+    """One model, the recordings it learns from, and how its predictions are judged."""
+
+    def __init__(self, model: Model, mice: dict[str, MouseData], config: TrainConfig, device: torch.device):
+        self.model, self.data, self.device = model, mice, device
+        self.criterion = CRITERIONS[config.fit.criterion]
+        self.loss_skip = config.fit.loss_skip
+        self.verbose = config.log.verbose
+        self.mice: dict[str, Mouse] = {mouse_id: data.mouse for mouse_id, data in mice.items()}
+        sizes = {mouse_id: len(data.train_ids) for mouse_id, data in mice.items()}
+        self.weights = mouse_weights(sizes) if config.fit.ds_scale else dict.fromkeys(mice, 1.0)
+        self.transforms = {mouse_id: build_transforms(data.mouse, config) for mouse_id, data in mice.items()}
+        self.training_batches = TrainingBatches(
+            mice,
+            batch_size=config.fit.batch_size,
+            crop_frame=config.data.crop_frame,
+            seed=config.fit.seed,
+            num_workers=config.data.num_workers,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.training_batches.steps_per_epoch
+
+    def batches(self, epoch: int, start_step: int) -> Iterable[dict[str, Batch]]:
+        return self.training_batches.batches(epoch, start_step)
+
+    def losses(self, batches: dict[str, Batch], micro_batch_size: int) -> Iterator[Tensor]:
+        """The loss of one step in parts to be added, one per pass through the core.
+
+        It is the mean over mice of each mouse's weighted loss per trial.
+        """
+        sizes = {mouse_id: len(batch.video) for mouse_id, batch in batches.items()}
+        for part in split(batches, micro_batch_size):
+            inputs, targets = {}, {}
+            for mouse_id, rows in part.items():
+                inputs[mouse_id], targets[mouse_id] = self._prepare(mouse_id, batches[mouse_id], rows)
+            loss = torch.zeros((), device=self.device)
+            for mouse_id, y_pred in self.model(inputs).items():
+                y = _align(targets[mouse_id], y_pred, self.loss_skip)
+                B = sizes[mouse_id]
+                of_mouse = self.criterion(y, y_pred[..., -y.shape[-1] :], share=len(y) / B)
+                loss = loss + self.weights[mouse_id] / (len(batches) * B) * of_mouse
+            yield loss
+
+    def _bar(self, mouse_id: str, tier: str) -> Iterable[Batch]:
+        return tqdm(
+            tier_trials(self.data[mouse_id], tier, max_frames=TRIAL_FRAMES),
+            total=len(self.data[mouse_id].recording.trial_ids(tier)),
+            desc=f"{tier}, mouse {mouse_id}",
+            unit="trial",
+            leave=False,
+            disable=None if self.verbose > 1 else True,
+        )
+
+    def _prepare(self, mouse_id: str, batch: Batch, rows: slice) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Raw trials -> the model's inputs and target on the device."""
+        t = self.transforms[mouse_id]
+        raw = (batch.video, batch.behavior, batch.pupil_center, batch.responses)
+        video, behavior, pupil_center, responses = (x[rows].to(self.device, non_blocking=True) for x in raw)
+        return (t.video(video), t.behavior(behavior), t.pupil_center(pupil_center)), t.responses(responses)
+
+    def validate(self, interrupted: Callable[[], bool]) -> dict[str, float] | None:
+        """Mean over mice of loss and correlation on the validation tier; None when interrupted."""
+        scores = []
+        for mouse_id in self.data:
+            score = self.score(mouse_id, "validation", interrupted)
+            if score is None:
+                return None
+            scores.append(score)
+        return {
+            "loss": float(np.mean([score.loss for score in scores])),
+            "correlation": float(np.mean([score.correlation for score in scores])),
+        }
+
+    @torch.no_grad()
+    def score(self, mouse_id: str, tier: str, interrupted: Callable[[], bool] = lambda: False) -> TierScore | None:
+        """Whole trials of one tier in evaluation mode, without the first frames that no score uses."""
+        self.model.eval()
+        losses, single = [], []
+        stream = StreamingCorrelation(self.mice[mouse_id].num_neurons)
+        for batch in self._bar(mouse_id, tier):
+            if interrupted():
+                return None
+            if batch.responses is None:
+                continue
+            inputs, y = self._prepare(mouse_id, batch, slice(None))
+            y_pred = self.model.predict(mouse_id, *inputs)
+            y, y_pred = (scored(x, batch.video.shape[2]) for x in (y, y_pred))
+            losses.append(self.weights[mouse_id] * float(self.criterion(y, y_pred)))
+            y, y_pred = y[0].cpu().numpy(), y_pred[0].cpu().numpy()
+            stream.update(y, y_pred)
+            single.append(correlation(y, y_pred, axis=-1))
+        return TierScore(
+            loss=float(np.mean(losses)),
+            correlation=summarize(stream.value()).mean,
+            single_trial_correlation=summarize(np.mean(single, axis=0)).mean,
+            trials=len(losses),
+        )
+
+
+def check_mice(mice: dict[str, MouseData]) -> None:
+    """Every mouse needs trials to learn from and trials to be judged on, longer than the frames no score uses."""
+    for mouse_id, data in mice.items():
+        size = data.recording.frame_size
+        if size != (HEIGHT, WIDTH):
+            raise UserError(
+                f"{data.recording.directory / 'data' / 'videos'}: frames are {size[0]} x {size[1]} pixels, the model "
+                f"sees {HEIGHT} x {WIDTH}. Resize them."
+            )
+        tiers = data.recording.directory / "meta" / "trials" / "tiers.npy"
+        for tier in ("train", "validation"):
+            trials = data.recording.trial_ids(tier)
+            if not len(trials):
+                raise UserError(f"{tiers}: no trial of tier '{tier}'. Leave mouse {mouse_id} out with --mouse_ids.")
+            frames = data.cache.frames[trials]
+            if frames.min() < SKIP + 2:
+                raise UserError(
+                    f"{tiers}: {tier} trial {trials[frames.argmin()]} has {frames.min()} frames; the first {SKIP} "
+                    f"count in no score. Set the tier of short trials to 'none'."
+                )
+
+
+def build_transforms(mouse: Mouse, config: TrainConfig) -> Transforms:
+    return Transforms(
+        mouse.statistics,
+        input=config.data.transform_input,
+        output=config.data.transform_output,
+        center_crop=config.data.center_crop,
+    )
+
+
+def split(batches: dict[str, Batch], micro_batch_size: int) -> list[dict[str, slice]]:
+    """Parts of at most `micro_batch_size` trials of one length, each trial in one part: mouse -> rows of its batch."""
+    by_length = defaultdict(list)
+    for mouse_id, batch in batches.items():
+        by_length[batch.video.shape[2]].append(mouse_id)
+    parts = []
+    for mouse_ids in by_length.values():
+        part, room = {}, micro_batch_size
+        for mouse_id in mouse_ids:
+            B, start = len(batches[mouse_id].video), 0
+            while start < B:
+                if room == 0:
+                    parts.append(part)
+                    part, room = {}, micro_batch_size
+                stop = min(B, start + room)
+                part[mouse_id] = slice(start, stop)
+                room -= stop - start
+                start = stop
+        parts.append(part)
+    return parts
+
+
+def _align(y: Tensor, y_pred: Tensor, skip: int) -> Tensor:
+    """The target frames that the loss sees: those predicted, without the first `skip` frames of the clip."""
+    T = y.shape[-1]
+    return y[..., T - min(y_pred.shape[-1], T - skip) :]
