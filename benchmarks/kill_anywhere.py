@@ -29,48 +29,48 @@ from viv1t import cli, io
 from viv1t.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-SIMULATE = "data/simulate.py --data_dir {out} --mice 1 --neurons 12 --trials 16 --clips 2 --repeats 2 --frames 80"
+SIMULATE = "data/simulate.py --data_dir {out} --mice 1 --neurons 8 --trials 8 --clips 1 --repeats 2 --frames 70"
 MODEL = (
     "--core_emb_dim 8 --core_ff_dim 8 --core_head_dim 4 --core_num_heads 1 --core_spatial_depth 1 "
     "--core_temporal_depth 1 --core_spatial_patch_stride 8 --core_reg_tokens 1 --device cpu"
 )
-TRAIN = f"train.py --data_dir {{data}} --output_dir {{out}} {MODEL} --crop_frame 60 --epochs 4 --save_every 0"
+TRAIN = f"train.py --data_dir {{data}} --output_dir {{out}} {MODEL} --crop_frame 60 --epochs 3 --save_every 0"
 PREDICT = "predict.py --data_dir {data} --output_dir {out} --device cpu"
 LEFTOVERS = (".*.tmp", ".*.parts", ".*.lock", ".lock", "step.pt")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A command that writes below {out}, what must lie there before, and how two results are compared."""
+    """A command that writes below {out}, how two results are compared, and what must lie in {out} before."""
 
     command: str
     compare: Callable[[Path, Path], list[str]]
-    begins_with: str | None = None  # a folder of the workshop, copied to {out}
+    begins_with: str | None = None  # a folder of the workshop
 
 
 def main(args) -> None:
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory(prefix="kill_anywhere") as folder:
         workshop = Path(folder)
-        print("making a recording and a run to work with", flush=True)
-        prepare(workshop)
+        print("making a recording and a run that nobody disturbs", flush=True)
+        done = {"simulate": undisturbed("simulate", workshop, "data"), "train": undisturbed("train", workshop, "run")}
         print(f"{'stage':<9} {'work':>9} {'kills':>6} {'fresh starts':>12}   result", flush=True)
-        failed = [name for name in args.stages if not report(name, workshop, args.times, rng)]
+        failed = [name for name in args.stages if not report(name, workshop, done, args.times, rng)]
     if failed:
         raise UserError(f"not the same after a kill: {', '.join(failed)}; see above. Repeat with --seed {args.seed}.")
 
 
-def prepare(workshop: Path) -> None:
-    """A small simulated recording and a trained run, for the stages that need them."""
-    finish(fill(SIMULATE, workshop, workshop / "data"))
-    finish(fill(TRAIN, workshop, workshop / "run"))
+def undisturbed(name: str, workshop: Path, folder: str) -> tuple[Path, float]:
+    """The result of a stage, and how many seconds it worked."""
+    calm = workshop / folder
+    lay_out(STAGES[name], workshop, calm)
+    return calm, finish(fill(STAGES[name].command, workshop, calm), watch=calm)
 
 
-def report(name: str, workshop: Path, times: int, rng: random.Random) -> bool:
+def report(name: str, workshop: Path, done: dict, times: int, rng: random.Random) -> bool:
     """Try one stage and print its line; whether everything was identical."""
-    stage, calm, disturbed = STAGES[name], workshop / f"{name}_calm", workshop / f"{name}_disturbed"
-    lay_out(stage, workshop, calm)
-    seconds = finish(fill(stage.command, workshop, calm), watch=calm)
+    stage, disturbed = STAGES[name], workshop / f"{name}_disturbed"
+    calm, seconds = done.get(name) or undisturbed(name, workshop, f"{name}_calm")
     starts = disturb(stage, workshop, disturbed, times, seconds, rng)
     faults = stage.compare(calm, disturbed) + leftovers(disturbed)
     result = "DIFFERENT" if faults else "identical"
@@ -156,14 +156,19 @@ def leftovers(folder: Path) -> list[str]:
 
 def compare_files(calm: Path, disturbed: Path) -> list[str]:
     """Names and bytes of all files that are no leftovers."""
-    names = [{str(p.relative_to(d)) for p in d.rglob("*") if p.is_file()} for d in (calm, disturbed)]
-    extra = {str(p.relative_to(disturbed)) for pattern in LEFTOVERS for p in disturbed.rglob(pattern)}
+    names = [{str(p.relative_to(d)) for p in files(d)} for d in (calm, disturbed)]
     faults = [f"missing: {name}" for name in sorted(names[0] - names[1])]
-    faults += [f"extra: {name}" for name in sorted(names[1] - names[0] - extra)]
+    faults += [f"extra: {name}" for name in sorted(names[1] - names[0])]
     shared = sorted(names[0] & names[1])
     return faults + [
         f"other bytes: {name}" for name in shared if (calm / name).read_bytes() != (disturbed / name).read_bytes()
     ]
+
+
+def files(folder: Path) -> list[Path]:
+    """All files but leftovers, and but caches that later stages add beside a recording."""
+    unwanted = {path for pattern in LEFTOVERS for path in folder.rglob(pattern)}
+    return [p for p in folder.rglob("*") if p.is_file() and p not in unwanted and p.parent.name != ".cache"]
 
 
 def compare_runs(calm: Path, disturbed: Path) -> list[str]:

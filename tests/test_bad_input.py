@@ -149,6 +149,12 @@ FLAG = [
     Case("not a number", f"{TRAIN} --output_dir new --epochs many", ("--epochs", "'many' is not a valid int")),
     Case("no run folder named", "train.py --data_dir data", ("--output_dir is missing",)),
     Case("crop longer than trials", f"{TRAIN} --output_dir new --crop_frame 200", ("--crop_frame 200", "Use --crop_")),
+    Case(
+        "patches longer than what no score uses", f"{TRAIN} --output_dir new --core_pad_frame 0 "
+        "--core_temporal_patch_size 55", ("answers 246 of 300 frames", "--core_temporal_patch_size"),
+    ),
+    Case("a stride in time", f"{TRAIN} --output_dir new --core_temporal_patch_stride 2", ("_patch_stride 1",)),
+    Case("a file in place of a folder", f"{TRAIN} --output_dir run/config.json", ("config.json: ", "another folder")),
     Case("crop shorter than scored", f"{TRAIN} --output_dir new --crop_frame 40", ("--crop_frame is 40", "above 50")),
     Case("missing preset", "train.py @none.txt --output_dir new", ("none.txt",)),
     Case("missing config", f"{TRAIN} --output_dir new --config none.json", ("none.json: no such file",)),
@@ -223,6 +229,7 @@ RUN = [
     ),
 ]  # fmt: skip
 SIMULATION = [
+    Case("a file in place of data", SIMULATE.replace("--", "--data_dir run/config.json --", 1), ("another folder",)),
     Case("too few neurons", "data/simulate.py --neurons 2", ("--neurons", "2 is outside")),
     Case("no movies", f"{SIMULATE} --data_dir new --movies run", ("run: no .npy or .mp4 movies", "--movies")),
     Case(

@@ -9,6 +9,7 @@ from viv1t.errors import UserError
 from viv1t.geometry import ROCHEFORT, SENSORIUM, Monitor
 from viv1t.simulate import filters, gratings, tuning
 from viv1t.simulate.animal import Animal, Setting
+from viv1t.simulate.circuit import OUTPUT_POWER, SURROUND_POWER
 from viv1t.simulate.population import draw_population
 
 GREY, ONSET = 127.0, 20
@@ -180,7 +181,7 @@ class TestTuning:
         """Energy loses (1 - k) / (1 + k) against the preferred direction, the half-squared response its square."""
         opposite = (1 - feedforward["direction_selectivity"]) / (1 + feedforward["direction_selectivity"])
         simple = feedforward["simple_weight"]
-        opposite = (1 - simple) * opposite + simple * opposite**2
+        opposite = ((1 - simple) * opposite + simple * opposite**2) ** OUTPUT_POWER
         assert correlation(feedforward["dsi"], (1 - opposite) / (1 + opposite)) > 0.97
         assert feedforward["osi"].min() > 0.9
 
@@ -254,5 +255,6 @@ def _on_an_endless_screen(neuron) -> tuple[float, float]:
     ring = (outer * hole * radius)[:, 0].cumsum()
     field, ring = field / field[-1], ring / ring[-1]
     boost = 1 + neuron.facilitation * np.sqrt(ring) / (np.sqrt(ring) + 0.05)
-    drive = field**2 * boost / (neuron.semisaturation**2 + field + neuron.surround_strength * ring**1.5)
+    pool = neuron.semisaturation**2 + field + neuron.surround_strength * ring**SURROUND_POWER
+    drive = (field**2 * boost / pool) ** OUTPUT_POWER
     return 2 * radius[drive.argmax(), 0], 1 - drive[-1] / drive.max()

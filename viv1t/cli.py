@@ -145,11 +145,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def cure_of(error: OSError) -> str | None:
-    """What a user can do about a disk that is full or may not be written to; None for other errors."""
+    """What a user can do about a disk that is full, or a place that cannot be written to; None for other errors."""
     if error.errno in NO_SPACE:
         return "Free some space and run the command again."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change its permissions, or name another folder."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG):
+        return "Name another folder."
     return None
 
 

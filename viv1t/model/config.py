@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from viv1t.cli import Words, add_options, did_you_mean, number, option, switch, take_options
 from viv1t.errors import UserError
 
-BEHAVIOR = Words("none", "behavior", "behavior_pupil")
+BEHAVIOR = Words("none", "behavior", "behavior_pupil", "additive")
 POSITIONS = Words(
     "none",
     "learned",
@@ -29,9 +29,20 @@ count = number(int, 1)
 class ViViTConfig:
     """Factorised video transformer; defaults are those of the published model (flags `--core_<field>`)."""
 
-    behavior_mode: str = option("behavior_pupil", "traces given to the core as constant image channels", BEHAVIOR)
+    behavior_mode: str = option(
+        "behavior_pupil",
+        "traces given to the core as constant image channels, or (additive) embedded and added to every token",
+        BEHAVIOR,
+    )
     patch_mode: str = option(
-        "unfold", "normalised linear patches (first two), or a convolution", Words("unfold", "gather", "conv")
+        "unfold",
+        "patches: normalised and linear (first two), a convolution, or one with the energies of channel pairs",
+        Words("unfold", "gather", "conv", "energy"),
+    )
+    patch_init: str = option(
+        "random",
+        "first weights of the patches: random, or (gabor) space-time Gabor pairs as in V1",
+        Words("random", "gabor"),
     )
     pad_frame: bool = option(True, "zero-pad frame borders and trial start, so that no frame is lost", switch)
     pos_encoding: str = option("rotary", "position code of space and time", POSITIONS)
@@ -92,6 +103,9 @@ class ShifterConfig:
     mode: str = option("pupil", "input of the shifter", Words("none", "pupil", "behavior_pupil"))
     layers: int = option(3, "layers", count)
     size: int = option(5, "hidden units", count)
+    start: str = option(
+        "random", "first shifts: random (as published, a quarter of a half frame) or zero", Words("random", "zero")
+    )
 
 
 OUTPUT_MODES = Words("identity", "elu", "exp", "softplus", "sigmoid")

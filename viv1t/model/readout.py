@@ -80,6 +80,10 @@ class GaussianReadout(nn.Module):
         grid = grid.clamp(-1, 1)
         return grid if shifts is None else grid + shifts.transpose(1, 2).reshape(-1, 1, 2)
 
+    def sample(self, z: torch.Tensor) -> torch.Tensor:
+        """Feature maps (1, T', h, w, D) at the mean positions, without gaze shift: (T', N, D)."""
+        return sample(z[0], self.mu[None])
+
     def forward(
         self, z: torch.Tensor, shifts: torch.Tensor | None = None, neurons: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -104,7 +108,12 @@ class GaussianReadout(nn.Module):
 
 
 def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Bilinear reading of maps (R, h, w, D) at (R or 1, N, 2) and contraction with (N, D) -> (R, N).
+    """Bilinear reading of maps (R, h, w, D) at (R or 1, N, 2) and contraction with (N, D) -> (R, N)."""
+    return torch.einsum("rnd,nd->rn", sample(z, grid), features)
+
+
+def sample(z: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Bilinear reading of maps (R, h, w, D) at (R or 1, N, 2) -> (R, N, D).
 
     Positions are those of grid_sample with align_corners=True and zeros outside. Only the four pixels around a
     position are gathered, and summed while they are (embedding_bag).
@@ -116,7 +125,7 @@ def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.T
     index = (index + offset).reshape(R * N, 4)
     weight = weight.expand(R, N, 4).reshape(R * N, 4)
     sampled = F.embedding_bag(index, z.reshape(-1, D), mode="sum", per_sample_weights=weight.to(z.dtype))
-    return torch.einsum("rnd,nd->rn", sampled.view(R, N, D), features)
+    return sampled.view(R, N, D)
 
 
 def corners(grid: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,9 @@ class MLPShifter(nn.Module):
         sizes = [2 if config.mode == "pupil" else 4] + [config.size] * (config.layers - 1) + [2]
         layers = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.Tanh())]
         self.mlp = nn.Sequential(*layers)
+        if config.start == "zero":
+            nn.init.zeros_(layers[-2].weight)
+            nn.init.zeros_(layers[-2].bias)
 
     def forward(self, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         traces = pupil_center if self.mode == "pupil" else torch.cat([behavior, pupil_center], dim=1)

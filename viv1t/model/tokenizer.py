@@ -14,11 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from viv1t.constants import HEIGHT, WIDTH
+from viv1t.errors import UserError
 from viv1t.model.config import ViViTConfig
+from viv1t.model.gabors import start_as_gabors
 from viv1t.model.layers import NORMS, drop_tokens
 from viv1t.model.positions import sincos_2d, sinusoid
 
-BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4}
+BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4, "additive": 0}
+BEHAVIOR_HIDDEN = 16
 
 
 def padding(length: int, size: int, stride: int) -> int:
@@ -33,7 +36,11 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.size, self.stride = config.spatial_patch_size, config.spatial_patch_stride
         self.frames, self.frame_stride = config.temporal_patch_size, config.temporal_patch_stride
-        self.channels, self.norm_name = channels, "none" if config.patch_mode == "conv" else config.norm
+        self.channels, self.norm_name = channels, "none" if config.patch_mode in ("conv", "energy") else config.norm
+        if self.size > min(height, width):
+            raise UserError(
+                f"--core_spatial_patch_size {self.size} is larger than the frame of {height} x {width} pixels."
+            )
         rows = padding(height, self.size, self.stride) if config.pad_frame else 0
         columns = padding(width, self.size, self.stride) if config.pad_frame else 0
         self.pad = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)  # left, right, top, bottom
@@ -42,7 +49,12 @@ class PatchEmbedding(nn.Module):
         elements = channels * self.frames * self.size**2
         if self.norm_name != "none":
             self.norm = NORMS[self.norm_name](elements)
-        self.linear = nn.Linear(elements, config.emb_dim)
+        self.energy = config.patch_mode == "energy"
+        if self.energy and config.emb_dim % 3:
+            raise UserError(f"--core_emb_dim {config.emb_dim}: patches with energy need a width divisible by 3.")
+        self.linear = nn.Linear(elements, config.emb_dim * 2 // 3 if self.energy else config.emb_dim)
+        if config.patch_init == "gabor":
+            start_as_gabors(self.linear, channels, self.frames, self.size)
         inside = torch.zeros(height + rows, width + columns)
         inside[self.pad[2] : self.pad[2] + height, self.pad[0] : self.pad[0] + width] = 1
         steps = [torch.arange(n)[:, None] * self.stride + torch.arange(self.size) for n in self.grid]
@@ -61,6 +73,9 @@ class PatchEmbedding(nn.Module):
             y = y + self.convolve_traces(traces, kernel[:, 1:]).view_as(y)
         if self.norm_name in ("layernorm", "rmsnorm"):
             y = y * self.inverse_deviation(video, traces, front)
+        if self.energy:  # of quadrature pairs (Adelson & Bergen 1985), beside the signed responses
+            energy = y.unflatten(-1, (-1, 2)).square().sum(-1).add(1e-4).sqrt()
+            return torch.cat([energy, y + constant], dim=-1)
         return y + constant
 
     def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,6 +139,10 @@ class Tokenizer(nn.Module):
         channels = 1 + BEHAVIOR_CHANNELS[config.behavior_mode]
         self.tokenizer = PatchEmbedding(config, channels, height, width)
         self.norm = NORMS[config.norm](config.emb_dim)
+        if config.behavior_mode == "additive":
+            self.behavior_embedding = nn.Sequential(
+                nn.Linear(4, BEHAVIOR_HIDDEN), nn.Tanh(), nn.Linear(BEHAVIOR_HIDDEN, config.emb_dim)
+            )
         self.grid = self.tokenizer.grid
         self.front = (
             padding(max_frame, config.temporal_patch_size, config.temporal_patch_stride) if config.pad_frame else 0
@@ -155,6 +174,9 @@ class Tokenizer(nn.Module):
         """(B, 1, T, H, W), (B, 2, T), (B, 2, T) -> tokens (B, T', P, D) float32."""
         x = self.tokenizer(video, self.traces(behavior, pupil_center), self.front)
         x = self.norm(x)
+        if self.config.behavior_mode == "additive":
+            traces = torch.cat([behavior, pupil_center], dim=1).transpose(1, 2)[:, -x.shape[1] :]
+            x = x + self.behavior_embedding(traces)[:, :, None]
         p, frames = self.config.p_dropout, x.shape[1]
         if self.training and p > 0:
             x = drop_tokens(x, p)

@@ -139,7 +139,7 @@ class Animal:
 
     def _tensor(self, values) -> torch.Tensor:
         if not torch.is_tensor(values):
-            values = np.asarray(values, dtype=np.float32)
+            values = np.array(values, dtype=np.float32)  # a copy, since torch takes no read-only arrays
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
 

@@ -18,37 +18,41 @@ def calibrate(animal: Animal, body: Body, seed: np.random.SeedSequence, frames: 
 
     The event rate is what gives every neuron its aimed correlation between rate and recording.
     """
-    drives, gains = zip(*(_watch(animal, body, child, frames) for child in seed.spawn(CLIPS)), strict=True)
-    drive, gain = np.concatenate(drives, axis=1), np.concatenate(gains, axis=1)
+    moments = sum(_watch(animal, body, child, frames) for child in seed.spawn(CLIPS)) / CLIPS
     neurons = animal.neurons.copy()
     driven = (neurons["kind"] != "undriven").to_numpy()
-    neurons["drive_mean"] = np.where(driven, drive.mean(axis=1, dtype=np.float64), 1.0)
+    neurons["drive_mean"] = np.where(driven, moments[0], 1.0)
     neurons.loc[~driven, "spontaneous"] = 1.0
-    background = neurons["spontaneous"].to_numpy()[:, None]
-    relative = (background + (1 - background) * drive / neurons["drive_mean"].to_numpy()[:, None]) * gain
-    neurons["event_rate"] = _event_rate(neurons, relative.astype(np.float64), animal.kernels)
+    neurons["event_rate"] = _event_rate(neurons, _relative_variance(neurons, moments), animal.kernels)
     return neurons
 
 
-def _watch(animal: Animal, body: Body, seed: np.random.SeedSequence, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Drive and behavioural gain (N, T - SKIP) during one movie."""
+def _watch(animal: Animal, body: Body, seed: np.random.SeedSequence, frames: int) -> np.ndarray:
+    """Time averages (6, N) during one movie of d, g, d g, g^2, d g^2, d^2 g^2 for drive d and behavioural gain g."""
     clip, life = seed.spawn(2)
     video = torch.from_numpy(natural_movie(clip, animal.monitor, frames))[None, None]
-    behavior, pupil = (torch.from_numpy(x)[None] for x in behave(body, frames, life))
-    with torch.no_grad():
-        drive, gain = animal.drive(video, pupil), animal.gain(behavior)
+    behavior, pupil = (x[None] for x in behave(body, frames, life))
     start = min(SKIP, frames // 2)
-    return drive[0, :, start:].numpy(), gain[0, :, start:].numpy()
+    with torch.no_grad():
+        d, g = (x[0, :, start:].double() for x in (animal.drive(video, pupil), animal.gain(behavior)))
+    return torch.stack([x.mean(1) for x in (d, g, d * g, g**2, d * g**2, (d * g) ** 2)]).numpy()
 
 
-def _event_rate(neurons: pd.DataFrame, relative: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+def _relative_variance(neurons: pd.DataFrame, moments: np.ndarray) -> np.ndarray:
+    """Variance of the rate over its squared mean (N,); the rate is (b + a d) g."""
+    b = neurons["spontaneous"].to_numpy()
+    a = (1 - b) / neurons["drive_mean"].to_numpy()
+    _, g, dg, gg, dgg, ddgg = moments
+    mean, square = b * g + a * dg, b**2 * gg + 2 * a * b * dgg + a**2 * ddgg
+    return square / mean**2 - 1
+
+
+def _event_rate(neurons: pd.DataFrame, variance: np.ndarray, kernels: np.ndarray) -> np.ndarray:
     """Mean events per frame (N,) such that corr(rate, response) equals `reliability`.
 
     With relative variance s2 of the rate, var(response) / mean^2 = s2 + X / events + L, where X holds Poisson,
     amplitude and trial-gain noise and L the shared latent.
     """
-    mean = relative.mean(axis=1)
-    variance = relative.var(axis=1) / mean**2
     shape, fano = neurons["amplitude_shape"].to_numpy(), neurons["fano"].to_numpy()
     poisson = (kernels**2).sum(axis=1) * (1 + 1 / shape) + (fano - 1) / FPS * (1 + variance)
     latent = np.expm1(neurons["latent_gain"].to_numpy() ** 2) * (1 + variance)

@@ -16,6 +16,7 @@ SURROUND_POWER = 1.5  # of the surround's energy: negligible at contrast 0.05, s
 FACILITATION_HALF = 0.05  # surround contrast at which low-contrast facilitation is half complete
 FEEDBACK_HALF = 0.03  # surround energy that half drives the feedback field on a grey centre
 FEEDBACK_RIVALRY = 6.0  # how much contrast in the centre silences the feedback field
+OUTPUT_POWER = 1.2  # from membrane to events: expansive, and with it natural responses as sparse as real ones
 FEEDBACK_PATH = 3  # frames; with them a field without extra delay rises together with the feedforward drive
 CELL = 2  # pixels; contrast is pooled over cells of 2 x 2
 
@@ -70,7 +71,7 @@ class Circuit:
         feedforward = energy * boost / (column["semisaturation"] ** 2 + pool + suppression)
         near, around = (convolve(x, self.late[rows]) for x in (near, around))
         feedback = around**2 / (FEEDBACK_HALF**2 + around**2 + (FEEDBACK_RIVALRY * near) ** 2)
-        return (feedforward + column["feedback"] * feedback) * self._driven[rows]
+        return (feedforward + column["feedback"] * feedback) ** OUTPUT_POWER * self._driven[rows]
 
     def _oriented(self, ring: list[torch.Tensor], rows) -> torch.Tensor:
         """Contrast around the field, weighted towards the neuron's own axis; 1 for its own grating."""
@@ -97,7 +98,7 @@ class Circuit:
         self._amplitudes = filters.grating_response(self.neurons, self.monitor, even, odd)
         # equal gain for the neuron's own grating makes the pair a true quadrature pair
         balance = np.divide(*map(abs, self._amplitudes), out=np.zeros(len(odd)), where=abs(self._amplitudes[1]) > 0)
-        odd = odd * balance[:, None]
+        odd *= balance[:, None].astype(np.float32)
         self._amplitudes[1] *= balance
         self.even, self.odd, self.centre, self.ring = map(self._tensor, (even, odd, centre, ring))
         self._scales = [list(map(self._tensor, self._derivatives(blur))) for blur in filters.POOL_BLURS]

@@ -62,11 +62,14 @@ def spatial_filters(neurons: pd.DataFrame, monitor: Monitor, cell: int) -> tuple
 
     even, odd: the quadrature pair (odd is zero for unoriented fields); centre, ring: pooling windows that sum to 1.
     """
-    blocks = []
+    pixels, cells = monitor.height * monitor.width, -(-monitor.height // cell) * -(-monitor.width // cell)
+    even, odd, centre = (np.empty((len(neurons), pixels), np.float32) for _ in range(3))
+    ring = np.empty((len(neurons), cells), np.float32)
     for start in range(0, len(neurons), 64):  # in blocks, to bound memory
-        even, odd, centre, ring = _filter_block(neurons.iloc[start : start + 64], monitor)
-        blocks.append([_flat(even), _flat(odd), _flat(centre), _flat(_by_cell(ring, cell))])
-    return tuple(np.concatenate(weights) for weights in zip(*blocks, strict=True))
+        rows = slice(start, start + 64)
+        even[rows], odd[rows], centre[rows], around = map(_flat, _filter_block(neurons.iloc[rows], monitor))
+        ring[rows] = _flat(_by_cell(around.reshape(-1, monitor.height, monitor.width), cell))
+    return even, odd, centre, ring
 
 
 def _flat(weights: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def _fields(neurons: pd.DataFrame, rng: np.random.Generator) -> None:
     neurons["aspect"] = np.where(gabor, rng.uniform(1.0, 1.5, n), 1.0)
     neurons["tf_hz"] = np.clip(2.8 * rng.lognormal(0, 0.22, n), 2.0, 4.0)
     neurons["latency"] = rng.choice(LATENCIES, n, p=(0.35, 0.45, 0.2))
-    selective = rng.beta(1.5, 1.2, n)
+    selective = rng.beta(1.1, 1.8, n)
     selective[rng.permutation(np.flatnonzero(gabor))[: round(0.05 * n)]] = 0.0
     neurons["direction_selectivity"] = np.where(gabor, selective, 0.0)
     simple = rng.beta(0.6, 0.6, n)
@@ -139,7 +139,7 @@ def _responses(neurons: pd.DataFrame, rng: np.random.Generator) -> None:
     z = rng.normal(0, 1, n)
     neurons["mean_response"] = 2.3 * np.exp(np.where(z < 0, 0.70, 0.92) * z)
     neurons["spontaneous"] = rng.uniform(0.01, 0.05, n)  # share of the mean response that needs no stimulus
-    neurons["reliability"] = np.clip(rng.normal(0.49, 0.09, n), 0.2, 0.75)  # aimed correlation rate-response
+    neurons["reliability"] = np.clip(rng.normal(0.48, 0.09, n), 0.2, 0.75)  # aimed correlation rate-response
     neurons["amplitude_shape"] = rng.uniform(0.4, 1.1, n)  # gamma shape of event amplitudes
     neurons["fano"] = rng.uniform(1.2, 2.0, n)  # of event counts in 1 s
     neurons["lost"] = False

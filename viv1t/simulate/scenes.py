@@ -14,7 +14,7 @@ from viv1t.geometry import Monitor
 
 SUPERSAMPLE = 2  # canvas pixels per screen pixel
 ALBEDO = (1.0, 2.2)  # Beta distribution of leaf brightness; with texture and light it gives mean 80, sd 57
-RADII = (0.012, 0.5)  # leaf radius in screen widths
+RADII = (0.018, 0.5)  # leaf radius in screen widths
 TEXTURE = 0.22  # sd of the 1/f texture, relative to the brightness of the leaf
 CUT_SECONDS = (1.0, 6.0)
 
@@ -47,13 +47,12 @@ def natural_image(seed, monitor: Monitor) -> np.ndarray:
 def _scene(rng: np.random.Generator, monitor: Monitor, frames: int) -> np.ndarray:
     shape = (int(1.8 * monitor.height) * SUPERSAMPLE, int(1.6 * monitor.width) * SUPERSAMPLE)
     texture = _fractal(rng, shape)
-    back = _paint(rng, shape, monitor, texture, 220)
+    back = _paint(rng, shape, monitor, texture, 150)
     front = _paint(rng, shape, monitor, texture, rng.integers(4, 14), solid=False)
     path = _self_motion(rng, frames)
-    light = _sample(back.light, path, 1.0, monitor)
-    nearness = rng.uniform(1.4, 2.6)
-    opacity = _sample(front.opacity, path, nearness, monitor)
-    light += opacity * (_sample(front.light, path, nearness, monitor) - light)
+    (light,) = _sample([back.light], path, 1.0, monitor)
+    near, opacity = _sample([front.light, front.opacity], path, rng.uniform(1.4, 2.6), monitor)
+    light += opacity * (near - light)
     for _ in range(rng.integers(0, 4)):
         _add_object(rng, light, monitor)
     exposure = rng.lognormal(0, 0.22)
@@ -124,29 +123,33 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], seconds: flo
     return noise[:, int(4 * sigma) : int(4 * sigma) + shape[1]] * np.sqrt(2 * np.sqrt(np.pi) * sigma)
 
 
-def _sample(canvas: np.ndarray, path: dict, nearness: float, monitor: Monitor) -> np.ndarray:
-    """The canvas as seen along the path, (frames, height, width); near layers move and grow faster."""
+def _sample(canvases: list[np.ndarray], path: dict, nearness: float, monitor: Monitor) -> list[np.ndarray]:
+    """Canvases of one shape as seen along the path, (frames, height, width); near layers move and grow faster."""
+    shape = canvases[0].shape
     x = (np.arange(monitor.width, dtype=np.float32) - monitor.centre[0])[None, None, :]
     y = (np.arange(monitor.height, dtype=np.float32) - monitor.centre[1])[None, :, None]
     zoom = (path["zoom"] ** -nearness)[:, None, None].astype(np.float32) * SUPERSAMPLE
     cosine, sine = (f(path["angle"])[:, None, None].astype(np.float32) * zoom for f in (np.cos, np.sin))
     unit = monitor.width * SUPERSAMPLE * nearness
-    columns = cosine * x - sine * y + (path["x"] * unit % canvas.shape[1])[:, None, None].astype(np.float32)
-    rows = sine * x + cosine * y + (path["y"] * unit % canvas.shape[0])[:, None, None].astype(np.float32)
-    return _bilinear(canvas, rows, columns)
+    columns = cosine * x - sine * y + (path["x"] * unit % shape[1])[:, None, None].astype(np.float32)
+    rows = sine * x + cosine * y + (path["y"] * unit % shape[0])[:, None, None].astype(np.float32)
+    return _bilinear(canvases, rows, columns)
 
 
-def _bilinear(canvas: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Periodic bilinear interpolation of a canvas at float positions."""
-    height, width = canvas.shape
-    tiled = np.pad(canvas, ((0, 1), (0, 1)), mode="wrap").ravel()
+def _bilinear(canvases: list[np.ndarray], rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Periodic bilinear interpolation of canvases at float positions."""
+    height, width = canvases[0].shape
     row, column = np.floor(rows), np.floor(columns)
     down, right = rows - row, columns - column
     index = row.astype(np.int32) % height * (width + 1) + column.astype(np.int32) % width
-    top, bottom = tiled[index], tiled[index + width + 1]
-    top += right * (tiled[index + 1] - top)
-    bottom += right * (tiled[index + width + 2] - bottom)
-    return top + down * (bottom - top)
+    seen = []
+    for canvas in canvases:
+        tiled = np.pad(canvas, ((0, 1), (0, 1)), mode="wrap").ravel()
+        top, bottom = tiled[index], tiled[index + (width + 1)]
+        top += right * (tiled[index + 1] - top)
+        bottom += right * (tiled[index + (width + 2)] - bottom)
+        seen.append(top + down * (bottom - top))
+    return seen
 
 
 def _add_object(rng: np.random.Generator, light: np.ndarray, monitor: Monitor) -> None:

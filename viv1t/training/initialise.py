@@ -1,14 +1,18 @@
 """Starting values of a model that come from the recordings."""
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from viv1t.constants import TRIAL_FRAMES
 from viv1t.data.loader import MouseData
+from viv1t.data.transforms import Transforms
 from viv1t.estimators.retinotopy import ContrastMaps, fit_positions
 from viv1t.model import Model
 
 TRIALS = 120  # of the training tier, evenly spaced: enough for a start, seconds per mouse
+WARM_UP = 20  # frames at the start of a trial whose feature maps lack a past
+RIDGE = 0.03
 
 
 def set_readout_positions(model: Model, mice: dict[str, MouseData]) -> None:
@@ -20,9 +24,70 @@ def set_readout_positions(model: Model, mice: dict[str, MouseData]) -> None:
 def estimate_positions(data: MouseData) -> np.ndarray:
     """(N, 2) positions (x, y) in [-1, 1] of the frame."""
     maps = None
-    for trial in data.train_ids[:: max(len(data.train_ids) // TRIALS, 1)][:TRIALS]:
+    for trial in spread_out(data.train_ids):
         batch = data.batch(trial, frames=TRIAL_FRAMES)
         video = batch.video[0, 0].numpy()
         maps = maps or ContrastMaps(data.num_neurons, *video.shape[1:])
         maps.update(video, batch.responses[0].numpy())
     return fit_positions(maps.value(), data.mouse.coordinates)
+
+
+@torch.no_grad()
+def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
+    """Start feature weights and biases as the ridge regression of responses on the core's first feature maps.
+
+    Small deviations of an output a(u + b) with a(b) = mean are a'(b) u: features regress response / a'(b), with
+    a'(b) = mean for exponential-like outputs. One pass over some training trials; N x D x D memory per mouse.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    for mouse_id, data in tqdm(mice.items(), desc="readout features", unit="mouse", leave=False, disable=None):
+        t, readout = transforms[mouse_id], model.readouts[mouse_id]
+        moments = Moments(readout.num_neurons, model.core.dim, device)
+        for trial in spread_out(data.train_ids):
+            batch = data.batch(trial, frames=TRIAL_FRAMES).to(device)
+            z = model.core(t.video(batch.video), t.behavior(batch.behavior), t.pupil_center(batch.pupil_center))
+            sampled = readout.sample(z)[WARM_UP:]  # (T, N, D)
+            moments.update(sampled, t.responses(batch.responses)[0, :, -len(sampled) :])
+        readout.features[0] = moments.ridge(RIDGE).t() / moments.mean_response.clamp_min(0.05)
+        readout.bias -= (readout.features[0] * moments.mean_features.t()).sum(dim=0)
+    model.train()
+
+
+class Moments:
+    """Running second moments of features (T, N, D) and responses (N, T), neuron by neuron."""
+
+    def __init__(self, num_neurons: int, dim: int, device: torch.device):
+        self.count = 0
+        self.x = torch.zeros(num_neurons, dim, device=device)
+        self.y = torch.zeros(num_neurons, device=device)
+        self.xx = torch.zeros(num_neurons, dim, dim, device=device)
+        self.xy = torch.zeros(num_neurons, dim, device=device)
+
+    def update(self, features: torch.Tensor, responses: torch.Tensor) -> None:
+        x = features.transpose(0, 1)  # (N, T, D)
+        self.count += x.shape[1]
+        self.x += x.sum(dim=1)
+        self.y += responses.sum(dim=1)
+        self.xx += x.transpose(1, 2) @ x
+        self.xy += torch.einsum("ntd,nt->nd", x, responses)
+
+    @property
+    def mean_features(self) -> torch.Tensor:
+        return self.x / self.count
+
+    @property
+    def mean_response(self) -> torch.Tensor:
+        return self.y / self.count
+
+    def ridge(self, penalty: float) -> torch.Tensor:
+        """Weights (N, D) of centred features for centred responses; penalty relative to the mean feature variance."""
+        x, y = self.mean_features, self.mean_response
+        covariance = self.xx / self.count - x[:, :, None] * x[:, None]
+        scale = covariance.diagonal(dim1=1, dim2=2).mean(dim=1)
+        covariance += (penalty * scale)[:, None, None] * torch.eye(x.shape[1], device=x.device)
+        return torch.linalg.solve(covariance, self.xy / self.count - x * y[:, None])
+
+
+def spread_out(trials: np.ndarray) -> np.ndarray:
+    return trials[:: max(len(trials) // TRIALS, 1)][:TRIALS]

@@ -12,7 +12,7 @@ import torch
 import viv1t
 from viv1t import io
 from viv1t.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_core, load_weights, same_mouse
-from viv1t.constants import TEST_TIERS, TRIAL_FRAMES
+from viv1t.constants import SKIP, TEST_TIERS, TRIAL_FRAMES
 from viv1t.data.loader import MouseData
 from viv1t.data.mouse import Mouse
 from viv1t.device import available_memory
@@ -91,6 +91,7 @@ def build(config: TrainConfig, mice: dict[str, MouseData], means: dict[str, np.n
     """A new model, with the weights that --restore or --pretrained_core ask for."""
     torch.manual_seed(config.fit.seed)
     model = build_model(config.model, {mouse_id: data.mouse for mouse_id, data in mice.items()}, means)
+    check_frames(model)
     if continues(config):
         return model
     if config.run.restore:
@@ -105,6 +106,16 @@ def build(config: TrainConfig, mice: dict[str, MouseData], means: dict[str, np.n
         if kept:
             print(f"Not in that run, freshly initialised: {', '.join(kept)}.")
     return model
+
+
+def check_frames(model: Model) -> None:
+    """Scores use all frames but the first ones, so the model must answer them."""
+    answered = model.core.output_frames(TRIAL_FRAMES)
+    if answered < TRIAL_FRAMES - SKIP:
+        raise UserError(
+            f"this core answers {answered} of {TRIAL_FRAMES} frames, but all from frame {SKIP} on are scored: use "
+            "--core_pad_frame 1 or a shorter --core_temporal_patch_size, and --core_temporal_patch_stride 1."
+        )
 
 
 def continues(config: TrainConfig) -> bool:
@@ -180,7 +191,8 @@ def print_estimate(task: ResponseTask, config: TrainConfig, micro_batch_size: in
 def seconds_per_flop(task: ResponseTask, frames: int, skip: int) -> float:
     """Pace of training, measured on one trial (on a CPU: on its first frames); leaves no trace in the model."""
     if task.device.type == "cpu":
-        frames = min(frames, skip + PROBE_FRAMES)
+        unanswered = frames - task.model.core.output_frames(frames)
+        frames = min(frames, skip + unanswered + PROBE_FRAMES)
     mouse_id, data = next(iter(task.data.items()))
     batch = data.batch(data.train_ids[:1], frames=frames)
     task.model.train()
