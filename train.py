@@ -10,14 +10,23 @@ Writes RUN/config.json, RUN/log.csv, RUN/ckpt/{best,last}.pt and RUN/evaluation.
 from pathlib import Path
 
 from viv1t import cli, io
-from viv1t.checkpoint import RunLock
+from viv1t.checkpoint import RunLock, checkpoint_path
 from viv1t.data.loader import load_mice
 from viv1t.device import autocast_dtype, choose_device, describe, make_deterministic
 from viv1t.training import run
 from viv1t.training.config import TrainConfig, TrainParser
+from viv1t.training.initialise import start_readouts
 from viv1t.training.log import RunLog, start_wandb
 from viv1t.training.loop import Trainer
-from viv1t.training.optimizers import GradientClip, Patience, Plateau, build_optimizer, parameter_groups
+from viv1t.training.optimizers import (
+    Cosine,
+    GradientClip,
+    Patience,
+    Plateau,
+    Schedule,
+    build_optimizer,
+    parameter_groups,
+)
 from viv1t.training.task import ResponseTask, build_transforms, check_mice
 
 
@@ -65,12 +74,14 @@ def build_task(config: TrainConfig) -> ResponseTask:
 
 def train(task: ResponseTask, config: TrainConfig, run_dir: Path) -> None:
     """Fit, then score the best weights."""
+    if not config.run.restore and not checkpoint_path(run_dir, "last").exists():
+        start_readouts(task.model, task.data, task.transforms)
     rates = config.optimizer
     groups = parameter_groups(
         task.model.parameter_groups(), rates.lr, rates.weight_decay, rates.core_lr, rates.core_weight_decay
     )
     optimizer = build_optimizer(groups, rates)
-    schedule = Patience(config.fit.patience) if rates.schedule_free else Plateau(optimizer)
+    schedule = build_schedule(optimizer, config, task.steps_per_epoch)
     micro_batch_size = run.plan_micro_batch(task, config)
     run.print_estimate(task, config, micro_batch_size)
     if config.compute.compile:
@@ -84,6 +95,14 @@ def train(task: ResponseTask, config: TrainConfig, run_dir: Path) -> None:
     result = run.evaluate(run_dir, task)
     run.print_evaluation(result)
     log.close({f"{tier}_{metric}": v["average"] for tier, metrics in result.items() for metric, v in metrics.items()})
+
+
+def build_schedule(optimizer, config: TrainConfig, steps_per_epoch: int) -> Schedule:
+    if config.optimizer.schedule_free:
+        return Patience(config.fit.patience)
+    if config.optimizer.lr_schedule == "cosine":
+        return Cosine(optimizer, config.fit.epochs * steps_per_epoch, config.optimizer.adam_warmup_steps)
+    return Plateau(optimizer)
 
 
 if __name__ == "__main__":

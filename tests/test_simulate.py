@@ -18,7 +18,7 @@ from viv1t.constants import STIMULI
 from viv1t.data.recording import Recording
 from viv1t.errors import UserError
 from viv1t.geometry import SENSORIUM
-from viv1t.simulate import movies, ood
+from viv1t.simulate import movies, ood, targets
 from viv1t.simulate.animal import Animal
 from viv1t.simulate.body import BODIES, behave
 from viv1t.simulate.calcium import expected, record
@@ -270,6 +270,25 @@ class TestStatistics:
         ratio = (quiet - mean).var(axis=1) / (noisy - mean).var(axis=1)
         assert abs(np.median(ratio) - 0.25) < 0.03
         assert np.array_equal(record(rate, neurons, kernels, 1, noise=0), mean.astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> pd.DataFrame:
+    """Statistics of 100 neurons beside those of real mice."""
+    design = Design(neurons=100, trials=16, clips=1, repeats=2, bonus_repeats=0, height=18, width=32)
+    folder = write(tmp_path_factory.mktemp("calibrated"), design)
+    return targets.compare(Recording(folder)).set_index(["quantity", "statistic"])
+
+
+class TestCalibration:
+    def test_responses_look_recorded(self, table):
+        for quantity in ("response mean", "response sd"):
+            inner = table.loc[quantity].iloc[1:4]  # the outer quantiles of 100 neurons say little
+            assert inner["passed"].all(), inner
+        assert table.loc[("response median is 0", "share of neurons"), "passed"]
+
+    def test_the_true_rate_reaches_the_ceiling_of_real_mice(self, table):
+        assert 0.36 < table.loc[("true rate", "correlation, train"), "measured"] < 0.50
 
 
 class TestStimuli:

@@ -92,6 +92,11 @@ class GaussianConfig:
         "initial positions: random, or (contrast) where responses follow the moving contrast of training movies",
         Words("random", "contrast"),
     )
+    features: str = option(
+        "uniform",
+        "initial features: equal, or (ridge) the regression of responses on the core's first feature maps",
+        Words("uniform", "ridge"),
+    )
     covariance: str = option("full", "shape of the sampling noise", Words("full", "uncorrelated", "isotropic"))
     init_sigma: float = option(1.0, "initial spread of the sampling noise, in half frames", number(float, 0, 1))
 

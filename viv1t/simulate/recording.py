@@ -84,8 +84,12 @@ def make_animal(design: Design) -> Animal:
         "monitor": design.screen,
     }
     centre = np.array(body.centre)
-    fresh = Animal(neurons, Setting(pupil_center=centre.tolist(), **setting))
-    neurons = calibrate(fresh, body, design.stream("calibration"), design.frames)
+    neurons = calibrate(
+        Animal(neurons, Setting(pupil_center=centre.tolist(), **setting)),
+        body,
+        design.stream("calibration"),
+        design.frames,
+    )
     if design.day > 1:
         rng = np.random.default_rng(design.stream("day", design.day))
         neurons, centre = age(neurons, rng), centre + rng.normal(0, GAZE_DRIFT, 2)

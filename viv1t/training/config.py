@@ -88,10 +88,15 @@ class OptimizerConfig:
     weight_decay: float | None = option(None, "weight decay", rate)
     core_weight_decay: float | None = option(None, "weight decay of the core", rate)
     schedule_free: bool = option(False, "schedule-free AdamW instead of AdamW with a plateau schedule", flag=True)
+    lr_schedule: str = option(
+        "plateau",
+        "rates of AdamW: cut when validation stalls, or a cosine over all epochs (not for schedule-free)",
+        one_of("plateau", "cosine"),
+    )
     adam_beta1: float = option(0.9, "decay of the first moment", number(float, 0, 0.9999))
     adam_beta2: float = option(0.999, "decay of the second moment", number(float, 0, 0.999999))
     adam_eps: float = option(1e-8, "added to the denominator", rate)
-    adam_warmup_steps: int = option(400, "steps of linear warm-up, schedule-free", at_least_0)
+    adam_warmup_steps: int = option(400, "steps of linear warm-up, schedule-free and cosine", at_least_0)
     adam_r: float = option(0.0, "power of the step in the average, schedule-free", rate)
     adam_weight_lr_power: float = option(2.0, "power of the rate in the average, schedule-free", rate)
     clip_grad: float = option(-1.0, "gradient norm limit; -1: 10th percentile of earlier norms, 0: none", clip_limit)
@@ -200,7 +205,8 @@ class TrainConfig:
 
 def differences(stored: dict, flags: dict) -> list[str]:
     """Flags by which a stored run is another than the one asked for, as text."""
-    names = [name for name in flags if name not in MOVABLE and name in stored and stored[name] != flags[name]]
+    fixed = [name for name in flags if name not in MOVABLE or (name == "epochs" and flags["lr_schedule"] == "cosine")]
+    names = [name for name in fixed if name in stored and stored[name] != flags[name]]
     return [f"--{name} {stored[name]} (now {flags[name]})" for name in names]
 
 

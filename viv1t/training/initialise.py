@@ -15,6 +15,15 @@ WARM_UP = 20  # frames at the start of a trial whose feature maps lack a past
 RIDGE = 0.03
 
 
+def start_readouts(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
+    """Positions and features of new readouts, as far as the configuration takes them from the data."""
+    readout = model.config.readout_config
+    if readout.positions == "contrast":
+        set_readout_positions(model, mice)
+    if readout.features == "ridge":
+        set_readout_features(model, mice, transforms)
+
+
 def set_readout_positions(model: Model, mice: dict[str, MouseData]) -> None:
     """Put every neuron's readout where its responses follow the moving contrast of the training movies."""
     for mouse_id, data in tqdm(mice.items(), desc="readout positions", unit="mouse", leave=False, disable=None):

@@ -24,7 +24,7 @@ from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
 from viv1t.training.interrupt import Interrupt
 from viv1t.training.log import RunLog
-from viv1t.training.optimizers import GradientClip, Patience, Plateau
+from viv1t.training.optimizers import GradientClip, Schedule
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient: the weights are lost
 
@@ -83,7 +83,7 @@ class Trainer:
         self,
         task: Task,
         optimizer: torch.optim.Optimizer,
-        schedule: Plateau | Patience,
+        schedule: Schedule,
         clip: GradientClip,
         log: RunLog,
         run_dir: Path,
@@ -95,6 +95,11 @@ class Trainer:
         self.model, self.interrupt = task.model, Interrupt()
         self.progress = Progress(micro_batch_size=micro_batch_size)
         self.last_save = time.monotonic()
+
+    @property
+    def number(self) -> int:
+        """Steps done since the start of the run."""
+        return self.progress.epoch * self.task.steps_per_epoch + self.progress.step
 
     def fit(self) -> Progress:
         """Train until the epochs are used up or the schedule says stop; continues a run that is under way."""
@@ -150,6 +155,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             progress.skipped += 1
             return False
+        self.schedule.set_rates(self.number)
         self.optimizer.step()
         progress.loss += loss
         progress.norm += norm
@@ -159,9 +165,8 @@ class Trainer:
     def backward(self, batch) -> float:
         """Gradients of one step; on a GPU that runs out of memory, again in smaller parts."""
         progress = self.progress
-        number = progress.epoch * self.task.steps_per_epoch + progress.step
         while True:
-            torch.manual_seed(step_seed(self.config["seed"], number, progress.recoveries))
+            torch.manual_seed(step_seed(self.config["seed"], self.number, progress.recoveries))
             self.optimizer.zero_grad(set_to_none=True)
             try:
                 return self._accumulate(batch)
@@ -270,8 +275,7 @@ class Trainer:
 
     def info(self) -> dict:
         progress = self.progress
-        step = progress.epoch * self.task.steps_per_epoch + progress.step
-        return {"epoch": progress.epoch, "step": step, "validation_correlation": progress.best}
+        return {"epoch": progress.epoch, "step": self.number, "validation_correlation": progress.best}
 
     def resume(self) -> bool:
         """Continue from the latest state in the run folder; False if there is none."""

@@ -1,5 +1,6 @@
-"""How gradients become steps: parameter groups, gradient clipping, schedule-free AdamW, plateau schedule."""
+"""How gradients become steps: parameter groups, gradient clipping, schedule-free AdamW, learning-rate schedules."""
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
@@ -102,7 +103,39 @@ class GradientClip:
         self.history.extend(state["history"].tolist())
 
 
-class Plateau:
+class Schedule:
+    """When rates change and training stops. `set_rates` is called before every step, `step` after every validation."""
+
+    def set_rates(self, number: int) -> None:
+        """Learning rates of optimiser step `number`, counted from the start of the run."""
+
+    def step(self, improved: bool) -> str:
+        """Verdict: "continue", "restore" (rates were cut: take back the best weights) or "stop"."""
+        return "continue"
+
+    def state_dict(self) -> dict[str, int]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to remember."""
+
+
+class Cosine(Schedule):
+    """Linear warm-up, then half a cosine down to a hundredth of each rate at the last of `steps`."""
+
+    def __init__(self, optimizer, steps: int, warmup: int):
+        self.optimizer, self.steps = optimizer, steps
+        self.warmup = min(warmup, steps // 10)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+
+    def set_rates(self, number: int) -> None:
+        rise = min(1.0, (number + 1) / max(self.warmup, 1))
+        fall = 0.01 + 0.99 * (1 + math.cos(math.pi * min(number / self.steps, 1.0))) / 2
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * rise * fall
+
+
+class Plateau(Schedule):
     """Reduce the learning rates when the validation score stops improving; after enough reductions, stop.
 
     `patience` epochs in a row without a new best: every rate is multiplied by `factor` and the best weights are to be
@@ -116,7 +149,6 @@ class Plateau:
         self.reduced = 0
 
     def step(self, improved: bool) -> str:
-        """Verdict after an epoch: "continue", "restore" (rates were cut: take back the best weights) or "stop"."""
         if improved:
             self.misses = self.reduced = 0
             return "continue"
@@ -138,7 +170,7 @@ class Plateau:
         self.misses, self.reduced = state["misses"], state["reduced"]
 
 
-class Patience:
+class Patience(Schedule):
     """Stop after `patience` epochs without a new best score; 0 never stops. For schedules that need no reductions."""
 
     def __init__(self, patience: int = 10):
@@ -146,7 +178,6 @@ class Patience:
         self.misses = 0
 
     def step(self, improved: bool) -> str:
-        """Verdict after an epoch: "continue" or "stop"."""
         self.misses = 0 if improved else self.misses + 1
         return "stop" if self.patience and self.misses >= self.patience else "continue"
 
