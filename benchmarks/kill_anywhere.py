@@ -4,9 +4,10 @@
     python benchmarks/kill_anywhere.py --stages train --times 50
 
 Stages: simulate (data/simulate.py in one process), parallel (the same in two), cache (first opening of a recording),
-train (state saved after every step) and predict. kill -9 falls at a random moment after the first file was touched. A
-stage that ends before its kill starts anew. What comes out at last must be identical bit by bit, and no half-written
-or temporary file may be left. Prints one line per stage; the exit code is 2 if any differs.
+train (schedule-free, state saved after every step), cosine (likewise, with the demo's options) and predict. kill -9
+falls at a random moment after the first file was touched. A stage that ends before its kill starts anew. What comes
+out at last must be identical bit by bit, and no half-written or temporary file may be left. Prints one line per stage;
+the exit code is 2 if any differs.
 """
 
 import random
@@ -34,9 +35,14 @@ MODEL = (
     "--core_emb_dim 8 --core_ff_dim 8 --core_head_dim 4 --core_num_heads 1 --core_spatial_depth 1 "
     "--core_temporal_depth 1 --core_spatial_patch_stride 8 --core_reg_tokens 1 --device cpu"
 )
+FROM_DATA = (
+    "--core_patch_mode energy --core_patch_init gabor --core_emb_dim 12 --readout_positions contrast "
+    "--readout_features ridge --readout_bias_mode rate --lr_schedule cosine"
+)
 TRAIN = f"train.py --data_dir {{data}} --output_dir {{out}} {MODEL} --crop_frame 60 --epochs 3 --save_every 0"
 PREDICT = "predict.py --data_dir {data} --output_dir {out} --device cpu"
-LEFTOVERS = (".*.tmp", ".*.parts", ".*.lock", ".lock", "step.pt")
+LEFTOVERS = (".*.tmp", ".*.parts", ".movies", ".lock", "step.pt")
+LOCKS = ".*.lock"  # empty; one may stay if the kill came after the last byte, until the next writer takes it
 
 
 @dataclass(frozen=True)
@@ -166,8 +172,8 @@ def compare_files(calm: Path, disturbed: Path) -> list[str]:
 
 
 def files(folder: Path) -> list[Path]:
-    """All files but leftovers, and but caches that later stages add beside a recording."""
-    unwanted = {path for pattern in LEFTOVERS for path in folder.rglob(pattern)}
+    """All files but leftovers and locks, and but caches that later stages add beside a recording."""
+    unwanted = {path for pattern in (*LEFTOVERS, LOCKS) for path in folder.rglob(pattern)}
     return [p for p in folder.rglob("*") if p.is_file() and p not in unwanted and p.parent.name != ".cache"]
 
 
@@ -204,7 +210,8 @@ STAGES = {
     "simulate": Stage(f"{SIMULATE} --num_workers 1", compare_files),
     "parallel": Stage(f"{SIMULATE} --num_workers 2", compare_files),
     "cache": Stage("data/check.py --data_dir {data} --cache_dir {out}", compare_files),
-    "train": Stage(TRAIN, compare_runs),
+    "train": Stage(f"{TRAIN} --schedule_free", compare_runs),
+    "cosine": Stage(f"{TRAIN} {FROM_DATA}", compare_runs),
     "predict": Stage(PREDICT, compare_files, begins_with="run"),
 }
 

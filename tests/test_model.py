@@ -1,5 +1,8 @@
 """What a twin promises: causal time, exact shortcuts, honest stochastic depth, readouts that read one place."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
 from viv1t.model import ModelConfig, build_model
 from viv1t.model import core as core_module
+from viv1t.model.attention import attention, plain_attention
 from viv1t.model.config import ViViTConfig
 from viv1t.model.layers import Dropout
 from viv1t.model.readout import corners, read
@@ -226,3 +230,75 @@ def test_words_codes_and_mistakes():
         ModelConfig.from_flags({"core_pos_encoding": "rotry"})
     with pytest.raises(UserError, match="sigmoid"):
         ModelConfig.from_flags({"transform_output": "minmax", "output_mode": "elu"})
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_half_precision_attention_has_the_gradients_of_full_precision(causal):
+    torch.manual_seed(0)
+    full = [torch.randn(3, 2, 40, 8, requires_grad=True) for _ in range(3)]
+    half = [x.detach().bfloat16().requires_grad_() for x in full]
+    upstream = torch.randn(3, 2, 40, 8)
+    expected = torch.autograd.grad(plain_attention(*full, causal), full, upstream)
+    ours = torch.autograd.grad(attention(*half, causal), half, upstream.bfloat16())
+    for a, b in zip(ours, expected, strict=True):
+        assert (a.float() - b).norm() < 0.02 * b.norm()
+
+
+def test_energy_tokens_do_not_depend_on_the_sign_of_contrast():
+    flags = {"core_patch_mode": "energy", "core_patch_init": "gabor", "core_emb_dim": 24, "core_pad_frame": 0}
+    embedding = small_model(**flags).core.tokenizer.tokenizer
+    video, traces = clip()[0], torch.zeros(1, 0, 40)
+    with torch.no_grad():
+        embedding.linear.bias.zero_()
+        normal, inverted = embedding(video, traces, 0), embedding(-video, traces, 0)
+    assert torch.allclose(normal[..., :8], inverted[..., :8], atol=1e-5)
+    assert torch.allclose(normal[..., 8:], -inverted[..., 8:], atol=1e-5)
+
+
+def test_additive_behaviour_reaches_every_neuron_on_its_frame_and_not_before():
+    model = small_model(core_behavior_mode="additive", shifter_mode="none").eval()
+    video, behavior, pupil = clip()
+    running = behavior.clone()
+    running[:, 1, 20:] += 2
+    with torch.no_grad():
+        still, moving = model.predict("A", video, behavior, pupil), model.predict("A", video, running, pupil)
+    assert torch.equal(still[..., :20], moving[..., :20]) and (still[..., 20] != moving[..., 20]).all()
+
+
+def test_a_shifter_may_start_at_zero_and_a_bias_at_the_mean_rate():
+    flags = {"shifter_start": "zero", "readout_bias_mode": "rate"}
+    _, behavior, pupil = clip()
+    for mode, mean in (("elu", 0.3), ("exp", 0.3), ("softplus", 0.3), ("sigmoid", 0.3), ("identity", 0.3)):
+        torch.manual_seed(0)
+        index = np.arange(4)
+        mouse = Mouse("A", np.random.default_rng(0).uniform(0, 600, (4, 3)), index, index, {})
+        config = ModelConfig.from_flags(SMALL | flags | {"output_mode": mode})
+        model = build_model(config, {"A": mouse}, {"A": np.full(4, mean)})
+        assert model.shifters["A"](behavior, pupil).abs().max() == 0
+        rate = model.output_activation["A"](model.readouts["A"].bias)
+        assert torch.allclose(rate, torch.full((4,), mean), atol=1e-4), mode
+
+
+@pytest.mark.parametrize("mode", ["free", "xy"])
+def test_readouts_can_be_placed(mode):
+    model = small_model(readout_grid_mode=mode)
+    readout = model.readouts["A"]
+    plane = readout.mu.new_tensor(np.random.default_rng(0).uniform(0, 600, (9, 3))[:, :2] / 600 - 0.5)
+    readout.set_positions(plane.numpy())
+    assert (readout.mu - plane).abs().max() < (1e-6 if mode == "free" else 0.1)
+
+
+def test_a_patch_larger_than_the_frame_is_refused():
+    with pytest.raises(UserError, match="larger than the frame"):
+        small_model(core_spatial_patch_size=99)
+
+
+def test_the_textbook_formulation_of_the_benchmark_computes_the_same():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    from textbook import TextbookModel
+
+    flags = dict.fromkeys(("core_emb_dim", "core_head_dim", "core_ff_dim"), 16) | {"core_reg_tokens": 3}
+    model = small_model(**flags).eval()
+    with torch.no_grad():
+        ours, theirs = model.predict("A", *clip()), TextbookModel(model, "A").eval()(*clip())
+    assert torch.allclose(ours, theirs, atol=1e-5)
