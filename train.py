@@ -10,7 +10,7 @@ Writes RUN/config.json, RUN/log.csv, RUN/ckpt/{best,last}.pt and RUN/evaluation.
 from pathlib import Path
 
 from viv1t import cli, io
-from viv1t.checkpoint import RunLock, checkpoint_path
+from viv1t.checkpoint import RunLock, checkpoint_path, load_checkpoint
 from viv1t.data.loader import load_mice
 from viv1t.device import autocast_dtype, choose_device, describe, make_deterministic
 from viv1t.training import run
@@ -53,6 +53,8 @@ def build_task(config: TrainConfig) -> ResponseTask:
     precision = autocast_dtype(config.compute.autocast, device)
     if config.compute.deterministic:
         make_deterministic()
+    for source in filter(None, (config.run.restore, config.run.pretrained_core)):
+        load_checkpoint(source)  # a wrong path shows before the recordings are read
     mice = load_mice(
         config.data.data_dir,
         mouse_ids=config.data.mouse_ids,

@@ -230,6 +230,10 @@ RUN = [
 ]  # fmt: skip
 SIMULATION = [
     Case("a file in place of data", SIMULATE.replace("--", "--data_dir run/config.json --", 1), ("another folder",)),
+    Case(
+        "drawing a real mouse as a simulated one", "misc/visualize_animal.py --data_dir data --output_dir new",
+        ("mouse: no truth/animal.json", "--mouse_ids"),
+    ),
     Case("too few neurons", "data/simulate.py --neurons 2", ("--neurons", "2 is outside")),
     Case("no movies", f"{SIMULATE} --data_dir new --movies run", ("run: no .npy or .mp4 movies", "--movies")),
     Case(

@@ -290,3 +290,12 @@ def test_recordings_are_found_by_folder_and_by_alias(make_recording, tmp_path):
         find_recordings(data_dir, ["A"])
     with pytest.raises(UserError, match="simulate.py"):
         find_recordings(tmp_path / "nothing")
+
+
+def test_simulated_mice_do_not_stand_in_the_way_of_real_ones(make_recording, capsys):
+    real = make_recording("mouse1")
+    make_recording("../simulated/simA")
+    data_dir = real.parent.parent
+    assert list(find_recordings(data_dir)) == ["mouse1"]
+    assert "left out" in capsys.readouterr().out
+    assert list(find_recordings(data_dir, ["simA"])) == ["simA"]

@@ -57,6 +57,9 @@ KNOWN: dict[str, KnownRecording] = {
 ALIASES = {known.folder: alias for alias, known in KNOWN.items()}
 
 
+SIMULATED = "simulated"  # the folder that data/simulate.py writes to
+
+
 def is_recording(folder: Path) -> bool:
     return (folder / "meta" / "trials" / "tiers.npy").is_file()
 
@@ -89,8 +92,8 @@ def recording_id(folder: Path) -> str:
 def find_recordings(data_dir: Path | str, mouse_ids: list[str] | None = None) -> dict[str, Path]:
     """Recordings below `data_dir` (<data_dir>/<lab>/<recording>, or up to two levels fewer) by mouse id.
 
-    Without `mouse_ids`: all first sessions, which must then come from one lab; follow-up sessions (`..._day2`) are
-    opened only by name. Raises UserError for unknown or ambiguous ids, or when nothing is found.
+    Without `mouse_ids`: all first sessions, which must then come from one lab, where simulated mice do not count beside
+    real ones; follow-up sessions (`..._day2`) are opened only by name. Raises UserError for unknown or ambiguous ids, or when nothing is found.
     """
     found = _search(Path(data_dir))
     if not found:
@@ -101,6 +104,11 @@ def find_recordings(data_dir: Path | str, mouse_ids: list[str] | None = None) ->
     if mouse_ids is None:
         chosen = {id: folders for id, folders in found.items() if not _FOLLOW_UP.search(id)} or found
         labs = sorted({lab_of(folder) for folders in chosen.values() for folder in folders})
+        if SIMULATED in labs and len(labs) > 1:
+            print(f"{data_dir}: simulated mice are left out beside real ones; name them with --mouse_ids to use them.")
+            labs.remove(SIMULATED)
+            chosen = {id: [f for f in folders if lab_of(f) != SIMULATED] for id, folders in chosen.items()}
+            chosen = {id: folders for id, folders in chosen.items() if folders}
         if len(labs) > 1:
             raise UserError(
                 f"{data_dir} holds recordings of {len(labs)} labs ({', '.join(labs)}). Say which mice with "

@@ -10,7 +10,7 @@ from viv1t.data.transforms import Transforms
 from viv1t.estimators.retinotopy import ContrastMaps, fit_positions
 from viv1t.model import Model
 
-TRIALS = 60  # of the training tier, evenly spaced: enough for a start, seconds per mouse
+TRIALS = 120  # of the training tier, evenly spaced: enough for a start, seconds per mouse
 WARM_UP = 20  # frames at the start of a trial whose feature maps lack a past
 RIDGE = 0.03
 
