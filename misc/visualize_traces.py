@@ -118,7 +118,7 @@ def draw(table: pd.DataFrame, chosen: pd.DataFrame):
         ax.set_title(
             f"{neuron['kind']}: neuron {neuron['neuron']}, r = {neuron['challenge_correlation']:.2f}", loc="left"
         )
-    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
     axes[-1, 0].set_xlabel("time from trial onset (s)")
     fig.supylabel("response (recorded units)")
     return fig

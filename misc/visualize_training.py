@@ -29,7 +29,8 @@ def main(args) -> None:
     fig, axes = style.figure(1, 3, height=58)
     drawn = {"train_loss": "training loss", "val_loss": "validation loss", "val_correlation": "validation correlation"}
     for ax, text, (column, label) in zip(axes[0], "abc", drawn.items(), strict=True):
-        panels.curve(ax, log["epoch"], log[column], style.BLUE)
+        measured = log.dropna(subset=column)  # --eval_every may skip validations
+        panels.curve(ax, measured["epoch"], measured[column], style.BLUE)
         ax.set_ylabel(label)
         ax.set_xlabel("epoch")
         style.letter(ax, text)

@@ -274,7 +274,7 @@ def fit_baselines(
     chosen = trial_ids[HELD_OUT - 1 :: HELD_OUT] or trial_ids[-1:]
     N = len(read(trial_ids[0]).responses)
     fit, held_out = NormalEquations(features.size, N), NormalEquations(features.size, N)
-    for i in tqdm(trial_ids, desc=progress, unit="trial", disable=not progress, leave=False):
+    for i in tqdm(trial_ids, desc=progress, unit="trial", disable=None if progress else True, leave=False):
         trial = read(i)
         equations = held_out if i in chosen else fit
         equations.update(features(trial)[start:], targets(trial, start))

@@ -92,8 +92,9 @@ def recording_id(folder: Path) -> str:
 def find_recordings(data_dir: Path | str, mouse_ids: list[str] | None = None) -> dict[str, Path]:
     """Recordings below `data_dir` (<data_dir>/<lab>/<recording>, or up to two levels fewer) by mouse id.
 
-    Without `mouse_ids`: all first sessions, which must then come from one lab, where simulated mice do not count beside
-    real ones; follow-up sessions (`..._day2`) are opened only by name. Raises UserError for unknown or ambiguous ids, or when nothing is found.
+    Without `mouse_ids`: all first sessions, which must then come from one lab (simulated mice do not count beside real
+    ones); follow-up sessions (`..._day2`) are opened only by name. Raises UserError for unknown or ambiguous ids, or
+    when nothing is found.
     """
     found = _search(Path(data_dir))
     if not found:

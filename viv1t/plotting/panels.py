@@ -14,7 +14,8 @@ def traces(ax: Axes, seconds: np.ndarray, repeats: np.ndarray, lines: Mapping[st
 
     The axis is made for the named traces; single trials are cut off above it.
     """
-    ax.plot(seconds, repeats.T, color=style.COLORS["repeats"], linewidth=0.5, zorder=1)
+    singles = ax.plot(seconds, repeats.T, color=style.COLORS["repeats"], linewidth=0.5, zorder=1)
+    singles[0].set_label("single trials")
     for name, line in lines.items():
         ax.plot(seconds, line, color=style.COLORS[name], label=name, zorder=2, linewidth=1.2)
     ax.set_xlim(seconds[0], seconds[-1])
