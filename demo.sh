@@ -12,7 +12,8 @@ run() {
 
 run python data/simulate.py
 run python train.py @presets/demo.txt --data_dir data/simulated --output_dir runs/demo
-run python predict.py --data_dir data/simulated --output_dir runs/demo
+run python predict.py --data_dir data/simulated --output_dir runs/demo \
+    --ds_tier validation live_main live_bonus final_main final_bonus
 run python misc/visualize_training.py --output_dir runs/demo
 run python evaluate.py --data_dir data/simulated --output_dir runs/demo
 run python misc/visualize_performance.py --output_dir runs/demo
