@@ -19,6 +19,8 @@ from viv1t.io import NO_SPACE
 class Words:
     """A choice by word; the position of a word in the tuple is its integer code in the reference's commands."""
 
+    metavar = "WORD"
+
     def __init__(self, *words: str):
         self.words = words
 
@@ -44,6 +46,9 @@ def switch(text: Any) -> bool:
     raise argparse.ArgumentTypeError(f"'{text}' is neither 0 nor 1")
 
 
+switch.metavar = "0|1"
+
+
 def number(kind: type, low: float | None = None, high: float | None = None, even: bool = False) -> Callable:
     """An int or float within [low, high]."""
 
@@ -58,6 +63,7 @@ def number(kind: type, low: float | None = None, high: float | None = None, even
             raise argparse.ArgumentTypeError(f"{text} is odd; it must be even")
         return value
 
+    parse.metavar = "N" if kind is int else "X"
     return parse
 
 
@@ -80,13 +86,14 @@ def add_options(parser: argparse.ArgumentParser, config: type, title: str, prefi
             kind = field.metadata["type"]
             if isinstance(kind, Words):
                 help = f"{help}: {kind}"
+            default = int(field.default) if kind is switch else field.default
             group.add_argument(
                 name,
                 type=kind,
                 default=field.default,
                 nargs=field.metadata["nargs"],
-                help=f"{help} (default: {'none' if field.default is None else field.default})",
-                metavar="WORD" if isinstance(kind, Words) else None,
+                help=f"{help} (default: {'none' if default is None else default})",
+                metavar=getattr(kind, "metavar", None),
             )
 
 
@@ -122,7 +129,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str | None = None, **kwargs):
         super().__init__(
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=36),
             fromfile_prefix_chars="@",
             allow_abbrev=False,
             **kwargs,
