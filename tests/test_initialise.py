@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from viv1t.estimators.retinotopy import LAGS, ContrastMaps, fit_positions, moving_contrast
+from viv1t.model.activation import ELU1
 from viv1t.model.gabors import start_as_gabors
-from viv1t.training.initialise import Moments
+from viv1t.training.initialise import LEAST_SLOPE, Moments, slope
 
 
 def moving_video(rng, frames=300):
@@ -87,3 +88,9 @@ def test_a_response_is_paired_with_the_contrast_of_frames_up_to_its_own():
     maps.update(video, responses)
     assert maps.value()[0].max() > 0.1
     assert maps.value()[1].max() < 0.02
+
+
+def test_the_slope_of_an_output_at_its_mean_rate():
+    bias = torch.tensor([-1.5, 0.3, -9.0])
+    expected = [np.exp(-1.5), 1.0, LEAST_SLOPE]
+    assert slope(ELU1(), bias).tolist() == pytest.approx(expected, rel=1e-5)

@@ -12,7 +12,8 @@ from viv1t.model import Model
 
 TRIALS = 120  # of the training tier, evenly spaced: enough for a start, seconds per mouse
 WARM_UP = 20  # frames at the start of a trial whose feature maps lack a past
-RIDGE = 0.03
+RIDGE = 0.03  # of the mean feature variance
+LEAST_SLOPE = 0.05  # of an output activation, so that almost silent neurons do not get huge weights
 
 
 def start_readouts(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
@@ -45,8 +46,8 @@ def estimate_positions(data: MouseData) -> np.ndarray:
 def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
     """Start feature weights and biases as the ridge regression of responses on the core's first feature maps.
 
-    Small deviations of an output a(u + b) with a(b) = mean are a'(b) u: features regress response / a'(b), with
-    a'(b) = mean for exponential-like outputs. One pass over some training trials; N x D x D memory per mouse.
+    Small deviations of an output a(b + u) from a(b) are a'(b) u, so features regress response / a'(b). One pass over
+    some training trials; N x D x D memory per mouse.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -58,9 +59,18 @@ def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: d
             z = model.core(t.video(batch.video), t.behavior(batch.behavior), t.pupil_center(batch.pupil_center))
             sampled = readout.sample(z)[WARM_UP:]  # (T, N, D)
             moments.update(sampled, t.responses(batch.responses)[0, :, -len(sampled) :])
-        readout.features[0] = moments.ridge(RIDGE).t() / moments.mean_response.clamp_min(0.05)
-        readout.bias -= (readout.features[0] * moments.mean_features.t()).sum(dim=0)
+        bias = torch.zeros(readout.num_neurons, device=device) if readout.bias is None else readout.bias
+        readout.features[0] = (moments.ridge(RIDGE) / slope(model.output_activation[mouse_id], bias)[:, None]).t()
+        if readout.bias is not None:
+            readout.bias -= (readout.features[0] * moments.mean_features.t()).sum(dim=0)
     model.train()
+
+
+@torch.enable_grad()
+def slope(activation: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Derivative of an output activation at x, not below LEAST_SLOPE."""
+    x = x.detach().clone().requires_grad_()
+    return torch.autograd.grad(activation(x).sum(), x)[0].clamp_min(LEAST_SLOPE)
 
 
 class Moments:
