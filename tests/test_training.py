@@ -273,3 +273,20 @@ def test_every_flag_is_in_the_help(capsys):
     flags = TrainConfig.from_flags({"output_dir": "x"}).to_flags().keys() - {"max_frame"}
     assert all(f"--{flag} " in text or f"--{flag}\n" in text for flag in flags)
     assert "0.0126 for vivit" in text
+
+
+def test_a_new_mouse_learns_on_the_frozen_core_of_a_public_run(train, capsys):
+    """The qk-norm run: 8 x 8 patches of the video alone; its core is loaded whole and stays as it was."""
+    public = Path(__file__).parent / "data" / "parity" / "vivit_qknorm_swiglu_small"
+    flags = (
+        "--core_behavior_mode 0 --core_pos_encoding 6 --core_ff_activation swiglu --core_norm_qk --core_reg_tokens 4 "
+        "--core_emb_dim 32 --core_head_dim 16 --core_ff_dim 64 --core_spatial_depth 2 --core_temporal_depth 2 "
+        "--core_spatial_patch_size 8 --core_spatial_patch_stride 4 --core_temporal_patch_size 9 --epochs 1 --core_lr 0"
+    )
+    run = train(*flags.split(), "--limit_data", 2, "--pretrained_core", public)
+    assert "core weights" in capsys.readouterr().out
+    theirs = torch.load(public / "ckpt" / "model.pt", weights_only=True)
+    ours = load_checkpoint(run).model_state
+    core = [name for name in ours if name.startswith("core.") and name in theirs]
+    assert len(core) > 40 and all(torch.equal(ours[name], theirs[name]) for name in core)
+    assert any(name.startswith("readouts.tinyA") for name in ours)
