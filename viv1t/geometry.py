@@ -61,10 +61,6 @@ class Monitor:
         sight = np.stack([right, up, np.full_like(right, self.distance_cm)], axis=-1)
         return sight / np.linalg.norm(sight, axis=-1, keepdims=True)
 
-    def radius_pixels(self, diameter_degrees: float) -> float:
-        """Radius in pixels of a disc of that angular diameter, seen frontally at the screen centre."""
-        return float(self.distance_cm * np.tan(np.radians(diameter_degrees) / 2) / self.pitch[0])
-
     def to_dict(self) -> dict:
         return asdict(self)
 
