@@ -77,6 +77,41 @@ def tiny_recording_dir(tmp_path_factory) -> Path:
     return data_dir
 
 
+@pytest.fixture(scope="session")
+def causal_run(tiny_recording_dir, tmp_path_factory) -> Path:
+    """The run of an untrained causal twin of tinyA and tinyB whose rates change from frame to frame. Read only."""
+    import torch
+
+    from viv1t.checkpoint import checkpoint_path, save_checkpoint
+    from viv1t.data.cache import open_cache
+    from viv1t.data.mice import find_recordings
+    from viv1t.data.recording import Recording
+    from viv1t.model import ModelConfig, build_model
+
+    config = ModelConfig.from_flags(
+        {
+            "core_emb_dim": 8,
+            "core_ff_dim": 8,
+            "core_head_dim": 4,
+            "core_spatial_depth": 1,
+            "core_temporal_depth": 1,
+            "core_spatial_patch_stride": 8,
+            "core_reg_tokens": 0,
+            "core_use_causal_attention": True,
+        }
+    )
+    found = find_recordings(tiny_recording_dir / "tiny").items()
+    mice = {mouse_id: open_cache(Recording(folder, mouse_id)).mouse() for mouse_id, folder in found}
+    torch.manual_seed(0)
+    model = build_model(config, mice).requires_grad_(False)
+    for readout in model.readouts.values():
+        readout.features.normal_()
+    run_dir = tmp_path_factory.mktemp("causal") / "run"
+    info = {"epoch": 1, "step": 1, "validation_correlation": 0.0}
+    save_checkpoint(checkpoint_path(run_dir), config.to_flags(), mice, model.state_dict(), info)
+    return run_dir
+
+
 @pytest.fixture
 def make_recording(tmp_path):
     """Factory: `make_recording(name="mouse", **write_recording's arguments)` -> folder, to be spoilt by the test."""

@@ -99,16 +99,6 @@ def test_long_trials_start_like_short_ones(twin):
     torch.testing.assert_close(whole[..., :300], short)
 
 
-@pytest.mark.parametrize("frames, longest", [(10, 300), (300, 300), (301, 300), (1000, 300), (15, 7), (999, None)])
-def test_windows_cover_every_frame_once_with_half_a_window_before(frames, longest):
-    done = 0
-    for start, stop in inference.windows(frames, longest):
-        assert start >= 0 and (longest is None or stop - start <= longest)
-        assert done == 0 or done - start >= longest // 2
-        done = stop
-    assert done == frames
-
-
 def test_batches_hold_one_length_and_every_trial():
     lengths = {5: 300, 1: 300, 2: 315, 9: 300, 4: 315, 7: 10}
     batches = inference.equal_batches(lengths, 2)

@@ -37,8 +37,8 @@ class Twin:
 
         video (B, 1, T, H, W) grey levels 0..255; behavior (B, 2, T) and pupil_center (B, 2, T) in recorded units, or
         None for the mouse's mean. neurons: indices into the twin's neurons of this mouse; only those are computed.
-        Trials longer than the position code reaches are shown in windows that overlap by half: every frame sees
-        everything before it, or at least half a window of it. Gradients flow only if the video asks for them.
+        Trials may have any length: what a frame's response depends on, see `ViViTCore`. Memory grows with the number
+        of frames; `viv1t.streaming` answers a causal twin's endless videos. Gradients flow only if the video asks.
         """
         mouse, transforms = self.mouse(mouse_id), self.transforms[mouse_id]
         video = torch.as_tensor(video, device=self.device)
@@ -51,13 +51,7 @@ class Twin:
             transforms.behavior(self._traces(behavior, mouse, "behavior", video)),
             transforms.pupil_center(self._traces(pupil_center, mouse, "pupil_center", video)),
         )
-        parts, done = [], 0
-        for start, stop in windows(video.shape[2], self.longest):
-            clip = (inputs[0][:, :, start:stop], inputs[1][..., start:stop], inputs[2][..., start:stop])
-            responses = self.model.predict(mouse_id, *clip, neurons=neurons)  # (B, N, T')
-            parts.append(responses if start == 0 else responses[..., -(stop - done) :])
-            done = stop
-        responses = torch.cat(parts, dim=-1)
+        responses = self.model.predict(mouse_id, *inputs, neurons=neurons)
         return (transforms if neurons is None else transforms.select(neurons.cpu())).inverse_responses(responses)
 
     def mouse(self, mouse_id: str) -> Mouse:
@@ -67,11 +61,6 @@ class Twin:
                 f"{did_you_mean(mouse_id, list(self.mice)) or '.'}"
             )
         return self.mice[mouse_id]
-
-    @property
-    def longest(self) -> int | None:
-        """Frames that one pass may have; None when any number."""
-        return None if self.model.core.any_length else self.model.core.max_frame
 
     def _traces(self, traces, mouse: Mouse, name: str, video: torch.Tensor) -> torch.Tensor:
         """(B, 2, T) on the device; the mouse's mean where none are given."""
@@ -83,18 +72,6 @@ class Twin:
         if traces.shape != shape:
             raise ValueError(f"{name} must be {shape}, got {tuple(traces.shape)}")
         return traces
-
-
-def windows(frames: int, longest: int | None) -> Iterator[tuple[int, int]]:
-    """(start, stop) of the passes over a trial: one if it fits, else windows that overlap by half."""
-    if longest is None or frames <= longest:
-        yield 0, frames
-        return
-    stop = longest
-    yield 0, stop
-    while stop < frames:
-        stop = min(stop + longest // 2, frames)
-        yield stop - longest, stop
 
 
 def load_twin(

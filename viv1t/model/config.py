@@ -17,6 +17,8 @@ POSITIONS = Words(
     "rotary",
     "learned_rotary",
     "sincos_rotary",
+    "learned_relative",
+    "relative",
 )
 ACTIVATIONS = Words("none", "tanh", "elu", "relu", "gelu", "silu")
 FF_ACTIVATIONS = Words("none", "tanh", "elu", "relu", "gelu", "silu", "swiglu")
@@ -45,7 +47,7 @@ class ViViTConfig:
         Words("random", "gabor"),
     )
     pad_frame: bool = option(True, "zero-pad frame borders and trial start, so that no frame is lost", switch)
-    pos_encoding: str = option("rotary", "position code of space and time", POSITIONS)
+    pos_encoding: str = option("rotary", "position code of space and time; streams want a relative one", POSITIONS)
     reg_tokens: int = option(24, "register tokens per sequence", number(int, 0))
     spatial_patch_size: int = option(7, "patch height and width, pixels", count)
     spatial_patch_stride: int = option(2, "patch stride, pixels", count)
@@ -69,8 +71,9 @@ class ViViTConfig:
     drop_path: float = option(0.43, "probability that a sequence skips a branch (stochastic depth)", probability)
     drop_path_mode: str = option(
         "bernoulli",
-        "stochastic depth: independent per sequence and branch, or a fixed share of sequences per block",
-        Words("bernoulli", "fixed"),
+        "stochastic depth: independent per sequence and branch, a fixed share of sequences per block (both compute "
+        "the sequences they keep only), or independent masks on everything computed, as published",
+        Words("bernoulli", "fixed", "masked"),
     )
     activation: str = option("none", "activation of the core's output", ACTIVATIONS)
 

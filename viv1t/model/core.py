@@ -1,10 +1,14 @@
-"""Cores: video and behaviour of any mouse -> shared feature maps."""
+"""Cores: video and behaviour of any mouse -> shared feature maps, of whole trials or frame by frame."""
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from viv1t.errors import UserError
 from viv1t.model.config import ModelConfig
 from viv1t.model.layers import ACTIVATIONS
+from viv1t.model.memory import BlockMemory
+from viv1t.model.positions import TIME_TABLES, open_windows, window_hop, windows
 from viv1t.model.tokenizer import Tokenizer
 from viv1t.model.transformer import ViViT, autocast
 
@@ -15,6 +19,13 @@ GPU_CHECKPOINT_TOKENS = 1 << 18  # with checkpointing, a chunk's activations are
 class ViViTCore(nn.Module):
     """Tokeniser and factorised transformer; output (B, T', h, w, D) float32, channels last.
 
+    What a frame's output depends on, in trials of any length (L is the number of tokens of `max_frame` frames):
+    - codes without absolute time (none, learned_relative, relative) under causal attention: each temporal block sees
+      the last L tokens, the frame's own included, so that memory reaches back `temporal_depth` times as far;
+    - all other cases: frames beyond the first L are computed in windows of L tokens that start every half window
+      (`positions.windows`), with the positions of the window. Such a frame sees the half to whole window before it,
+      and without causal attention also what follows in its window. Patches always hold the true preceding frames.
+
     grad_checkpointing: recompute activations in the backward pass; autocast_dtype: bfloat16 or None.
     """
 
@@ -23,23 +34,54 @@ class ViViTCore(nn.Module):
         self.config = config.core_config
         self.tokenizer = Tokenizer(self.config, config.max_frame)
         self.grid, self.dim, self.max_frame = self.tokenizer.grid, self.config.emb_dim, config.max_frame
-        self.vivit = ViViT(self.config, self.tokenizer.max_tokens, self.grid[0] * self.grid[1])
+        self.vivit = ViViT(self.config, self.tokenizer.max_tokens, self.grid)
         self.activation = ACTIVATIONS[self.config.activation]()
         self.grad_checkpointing = False
         self.autocast_dtype: torch.dtype | None = None
 
-    @property
-    def any_length(self) -> bool:
-        """Whether trials longer than `max_frame` can be shown; learned and absolute position codes end there."""
-        return self.config.pos_encoding == "none"
-
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         device = video.device
+        chunk = CPU_CHUNK_TOKENS if device.type == "cpu" else GPU_CHECKPOINT_TOKENS * self.grad_checkpointing
         with autocast(device, self.autocast_dtype):
-            x = self.tokenizer(video, behavior, pupil_center)  # (B, T', P, D)
-            chunk = CPU_CHUNK_TOKENS if device.type == "cpu" else GPU_CHECKPOINT_TOKENS * self.grad_checkpointing
-            x = self.vivit(x, chunk, self.grad_checkpointing)
+            x = self.embed(video, behavior, pupil_center)  # (B, T', P, D)
+            if x.shape[1] <= self.tokenizer.max_tokens or self.vivit.window is not None:
+                x = self.vivit(self.tokenizer.add_positions(x), chunk, self.grad_checkpointing)
+            elif self.training:
+                raise ValueError(f"clips of {video.shape[2]} frames: this core learns from {self.max_frame} at most")
+            else:
+                x = self.in_windows(x, chunk)
         return self.activation(x).float().unflatten(2, self.grid)
+
+    def embed(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Tokens without position codes; cheap to compute again, but wide."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(self.tokenizer.embed, *inputs, self.tokenizer.front, use_reentrant=False)
+        return self.tokenizer.embed(*inputs, self.tokenizer.front)
+
+    def in_windows(self, x: torch.Tensor, chunk: int) -> torch.Tensor:
+        """Tokens (B, T', P, D) without position codes, more than the codes reach -> (B, T', P, D)."""
+        add_positions, (space, time) = self.tokenizer.add_positions, (self.vivit.space, self.vivit.time)
+        options = (chunk, self.grad_checkpointing)
+        same_in_every_window = self.config.pos_encoding not in TIME_TABLES
+        if same_in_every_window:
+            x = space(add_positions(x), *options)
+        parts, done = [], 0
+        for start, stop in windows(x.shape[1], self.tokenizer.max_tokens):
+            part = x[:, start:stop]
+            if not same_in_every_window:
+                part = space(add_positions(part), *options)
+            parts.append(time(part, *options)[:, done - start :])
+            done = stop
+        return torch.cat(parts, dim=1)
+
+    def memory(self, batch: int) -> "CoreMemory":
+        """For showing `batch` videos frame by frame."""
+        return CoreMemory(self, batch)
+
+    @property
+    def sees_behavior(self) -> bool:
+        """Whether the output depends on behaviour and pupil centre, too."""
+        return self.config.behavior_mode != "none"
 
     def compile(self) -> None:
         self.vivit.compile()
@@ -71,6 +113,80 @@ class ViViTCore(nn.Module):
         if self.grad_checkpointing:
             return float(tokens * kept + CPU_CHUNK_TOKENS * per_token * max(c.spatial_depth, c.temporal_depth))
         return float(tokens * (kept + depth * per_token * (1 - c.drop_path / 2)))
+
+
+class CoreMemory:
+    """A causal ViViTCore shown `batch` videos frame by frame, with what it must remember for that.
+
+    `step` returns what the core returns for the same frame of the whole trial, however long. Kept are the inputs of
+    one temporal patch, and keys and values of `max_frame` tokens for every temporal block; twice as many where long
+    trials are shown in windows, since the next window begins while the present one still answers. All memory is
+    reserved at once, in the core's precision. Weights are those of the moment it is made.
+    """
+
+    def __init__(self, core: ViViTCore, batch: int):
+        c, tokenizer = core.config, core.tokenizer
+        if not c.use_causal_attention:
+            raise UserError(
+                "this twin's responses depend on later frames, so it cannot answer frame by frame. "
+                "Train one with --core_use_causal_attention."
+            )
+        if c.temporal_patch_stride != 1:
+            raise UserError("--core_temporal_patch_stride above 1 leaves frames without response.")
+        self.core, self.batch, self.device = core, batch, next(core.parameters()).device
+        self.longest, self.slides = tokenizer.max_tokens, core.vivit.window is not None
+        with torch.inference_mode():
+            self.kernels = tokenizer.tokenizer.kernels()
+        rows = batch * core.grid[0] * core.grid[1]
+        shape, dtype = (rows, c.num_heads, self.longest, c.head_dim), core.autocast_dtype or torch.float32
+        self.lanes = [
+            [BlockMemory(shape, dtype, self.device) for _ in range(c.temporal_depth)]
+            for _ in range(1 if self.slides else 2)
+        ]
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to before the first frame."""
+        patch, frame_size = self.core.config.temporal_patch_size, self.core.tokenizer.tokenizer.frame_size
+        shapes = ((self.batch, 1, patch, *frame_size), (self.batch, 2, patch), (self.batch, 2, patch))
+        self.recent = [torch.zeros(shape, device=self.device) for shape in shapes]  # video, behaviour, pupil centre
+        self.token = self.core.tokenizer.front - (patch - 1)  # of the next frame; below 0 there is none yet
+        self.forget(*self.lanes)
+
+    @staticmethod
+    def forget(*lanes: list[BlockMemory]) -> None:
+        for memory in (memory for lane in lanes for memory in lane):
+            memory.seen = 0
+
+    @torch.inference_mode()
+    def step(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor | None:
+        """One frame (B, 1, 1, H, W), (B, 2, 1), (B, 2, 1) -> (B, 1, h, w, D), or None while no patch is complete."""
+        for i, x in enumerate((video, behavior, pupil_center)):
+            self.recent[i] = torch.cat([self.recent[i][:, :, 1:], x], dim=2)
+        token, self.token = self.token, self.token + 1
+        if token < 0:
+            return None
+        core, opened = self.core, [0] if self.slides else open_windows(token, self.longest)
+        positions = [token - window * window_hop(self.longest) for window in opened]
+        with autocast(self.device, core.autocast_dtype):
+            x = core.tokenizer.embed(*self.recent, 0, self.kernels)  # (B, 1, P, D)
+            if core.config.pos_encoding in TIME_TABLES:
+                x = torch.cat([core.tokenizer.add_positions(x, position) for position in positions])
+            else:
+                x = core.tokenizer.add_positions(x)
+            parts = core.vivit.space(x, 0, False).flatten(0, 1).split(self.batch)  # (B, P, D) of every window, or one
+            outputs = []
+            for i, (window, position) in enumerate(zip(opened, positions, strict=True)):
+                lane = self.lanes[window % len(self.lanes)]
+                if position == 0:
+                    self.forget(lane)
+                part = parts[i % len(parts)].reshape(-1, 1, x.shape[-1])
+                outputs.append(core.vivit.temporal_transformer.step(part, lane, answer=i == 0))
+        return core.activation(outputs[0]).float().view(self.batch, 1, *core.grid, -1)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in self.recent) + sum(memory.nbytes for lane in self.lanes for memory in lane)
 
 
 CORES = {"vivit": ViViTCore}

@@ -1,5 +1,6 @@
 """Small layers shared by tokeniser and transformer."""
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -39,7 +40,7 @@ NORMS = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm, "dyt": DynamicTanh}
 
 
 class Dropout(nn.Module):
-    """Dropout with a cheap mask on CPUs: one 64-bit random word serves four elements (p to within 1 / 65536)."""
+    """Dropout with cheap masks on CPUs: 15 random bits an element (p to within 1/32768) make an integer mask."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -48,11 +49,40 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.dtype not in INTEGERS or x.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(x, self.p)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        keep = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(self.p * 65536) - 32768
-        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+        return _Masked.apply(x, keep_mask(x.shape, self.p), 1 / (1 - self.p))
+
+
+INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
+
+
+def keep_mask(shape: torch.Size, p: float) -> torch.Tensor:
+    """int16: all bits with probability 1 - p, else none. Drawn by SFC64, seeded from torch's generator."""
+    seed = int(torch.randint(2**63 - 1, ()))
+    words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4)).view(np.int16)[: shape.numel()]
+    # a 15-bit number minus the threshold is negative when the element is dropped; the shift spreads its sign
+    mask = torch.from_numpy(words).bitwise_and_(0x7FFF).sub_(round(p * 0x8000))
+    return mask.bitwise_right_shift_(15).bitwise_not_().view(shape)
+
+
+class _Masked(torch.autograd.Function):
+    """x times scale where the mask has its bits set, else 0."""
+
+    @staticmethod
+    def forward(ctx, x, mask, scale):
+        ctx.save_for_backward(mask)
+        ctx.scale = scale
+        return masked(x, mask, scale)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return masked(grad, ctx.saved_tensors[0], ctx.scale), None, None
+
+
+def masked(x: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
+    integers = INTEGERS[x.dtype]
+    return torch.bitwise_and(x.contiguous().view(integers), mask.to(integers)).view(x.dtype).mul_(scale)
 
 
 def drop_tokens(x: torch.Tensor, p: float) -> torch.Tensor:

@@ -80,6 +80,17 @@ class GaussianReadout(nn.Module):
         grid = grid.clamp(-1, 1)
         return grid if shifts is None else grid + shifts.transpose(1, 2).reshape(-1, 1, 2)
 
+    def weights(self, neurons: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features (N, D) and biases (N,) of these neurons."""
+        features, bias = self.features[0].t(), self.bias
+        if neurons is None:
+            return features, bias
+        return features[neurons], None if bias is None else bias[neurons]
+
+    def reader(self, neurons: torch.Tensor, grid: tuple[int, int]) -> "Reader":
+        """For reading these neurons from one feature map (h, w) after another, in evaluation."""
+        return Reader(self, neurons, grid)
+
     def sample(self, z: torch.Tensor) -> torch.Tensor:
         """Feature maps (1, T', h, w, D) at the mean positions, without gaze shift: (T', N, D)."""
         return sample(z[0], self.mu[None])
@@ -89,27 +100,46 @@ class GaussianReadout(nn.Module):
     ) -> torch.Tensor:
         """Feature maps (B, T', h, w, D), shifts (B, 2, T') -> (B, N, T') before the output activation."""
         B, T = z.shape[:2]
-        features, bias = self.features[0].t(), self.bias
-        if neurons is not None:
-            features, bias = features[neurons], None if bias is None else bias[neurons]
+        features, bias = self.weights(neurons)
         z = z.reshape(B * T, *z.shape[2:])
         grid = self.positions(B * T, shifts, neurons)
         step = max(CHUNK_ELEMENTS // max(features.numel(), 1), 1)
-        parts = []
-        for start in range(0, B * T, step):
-            rows = slice(start, start + step)
-            grid_rows = grid if len(grid) == 1 else grid[rows]
-            if torch.is_grad_enabled() and step < B * T:
-                parts.append(checkpoint(read, z[rows], grid_rows, features, use_reentrant=False))
-            else:
-                parts.append(read(z[rows], grid_rows, features))
+        maps = z.split(step)
+        grids = [grid] * len(maps) if len(grid) == 1 else grid.split(step)
+        if torch.is_grad_enabled() and len(maps) > 1:
+            parts = [checkpoint(read, *part, features, use_reentrant=False) for part in zip(maps, grids, strict=True)]
+        else:
+            parts = [read(*part, features) for part in zip(maps, grids, strict=True)]
         y = torch.cat(parts).view(B, T, -1)
         return (y if bias is None else y + bias).transpose(1, 2)
 
 
+class Reader:
+    """A readout in evaluation, for one frame after another: positions are worked out when the gaze moves."""
+
+    @torch.inference_mode()
+    def __init__(self, readout: GaussianReadout, neurons: torch.Tensor, grid: tuple[int, int]):
+        self.grid, self.mu = grid, readout.positions(1, None, neurons)  # (1, N, 2)
+        self.features, self.bias = readout.weights(neurons)
+        self.look(None)
+
+    def look(self, shifts: torch.Tensor | None) -> None:
+        """Shift all positions by (2,) half frames, until the next call."""
+        self.pixels = corners(self.mu if shifts is None else self.mu + shifts, *self.grid)
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        """Feature map (1, h, w, D) -> (N,) before the output activation."""
+        y = contract(gather(z, *self.pixels), self.features)[0]
+        return y if self.bias is None else y + self.bias
+
+
 def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Bilinear reading of maps (R, h, w, D) at (R or 1, N, 2) and contraction with (N, D) -> (R, N)."""
-    return torch.einsum("rnd,nd->rn", sample(z, grid), features)
+    return contract(sample(z, grid), features)
+
+
+def contract(sampled: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("rnd,nd->rn", sampled, features)
 
 
 def sample(z: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
@@ -118,8 +148,12 @@ def sample(z: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     Positions are those of grid_sample with align_corners=True and zeros outside. Only the four pixels around a
     position are gathered, and summed while they are (embedding_bag).
     """
+    return gather(z, *corners(grid, *z.shape[1:3]))
+
+
+def gather(z: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of four pixels of maps (R, h, w, D), as `corners` names them, -> (R, N, D)."""
     R, h, w, D = z.shape
-    index, weight = corners(grid, h, w)
     N = index.shape[1]
     offset = (torch.arange(R, device=z.device) * (h * w))[:, None, None]
     index = (index + offset).reshape(R * N, 4)

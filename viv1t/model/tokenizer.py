@@ -8,6 +8,7 @@ the memory of the output, not K = C_in * frames * rows * columns values for each
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,7 +19,7 @@ from viv1t.errors import UserError
 from viv1t.model.config import ViViTConfig
 from viv1t.model.gabors import start_as_gabors
 from viv1t.model.layers import NORMS, drop_tokens
-from viv1t.model.positions import sincos_2d, sinusoid
+from viv1t.model.positions import TIME_TABLES, sincos_2d, sinusoid
 
 BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4, "additive": 0}
 BEHAVIOR_HIDDEN = 16
@@ -27,6 +28,14 @@ BEHAVIOR_HIDDEN = 16
 def padding(length: int, size: int, stride: int) -> int:
     """Zeros needed so that ceil(length / stride) patches fit."""
     return max((math.ceil(length / stride) - 1) * stride + size - length, 0)
+
+
+class Kernels(NamedTuple):
+    """Normalisation and projection of patches as convolutions; computed from the weights."""
+
+    video: torch.Tensor  # (D, frames, rows, columns), channels last in memory
+    traces: torch.Tensor  # (C_in - 1, frames, h w D): where a patch leaves the frame, it holds less of a trace
+    constant: torch.Tensor  # (D,)
 
 
 class PatchEmbedding(nn.Module):
@@ -62,24 +71,28 @@ class PatchEmbedding(nn.Module):
         self.register_buffer("rows_inside", inside[:, self.pad[0]][steps[0]], persistent=False)
         self.register_buffer("columns_inside", inside[self.pad[2]][steps[1]], persistent=False)
 
-    def forward(self, video: torch.Tensor, traces: torch.Tensor, front: int) -> torch.Tensor:
-        """(B, 1, T, H, W), (B, C_in - 1, T), zero frames put in front -> (B, T', h * w, D)."""
+    def forward(
+        self, video: torch.Tensor, traces: torch.Tensor, front: int, kernels: Kernels | None = None
+    ) -> torch.Tensor:
+        """(B, 1, T, H, W), (B, C_in - 1, T), zero frames put in front -> (B, T', h * w, D).
+
+        kernels: those of the present weights if they are at hand, as when every frame is a call.
+        """
+        kernels = kernels or self.kernels()
         if self.norm_name == "dyt":  # acts on each element and keeps the padding's zero
             video, traces = torch.tanh(self.norm.alpha * video), torch.tanh(self.norm.alpha * traces)
         traces = F.pad(traces, (front, 0))
-        kernel, constant = self.kernel()
-        y = self.convolve_video(F.pad(video, (*self.pad, front, 0)), kernel[:, 0])  # (B, T', P, D)
+        y = self.convolve_video(F.pad(video, (*self.pad, front, 0)), kernels.video)  # (B, T', P, D)
         if traces.shape[1]:
-            y = y + self.convolve_traces(traces, kernel[:, 1:]).view_as(y)
+            y = y + self.convolve_traces(traces, kernels.traces).view_as(y)
         if self.norm_name in ("layernorm", "rmsnorm"):
             y = y * self.inverse_deviation(video, traces, front)
         if self.energy:  # of quadrature pairs (Adelson & Bergen 1985), beside the signed responses
             energy = y.unflatten(-1, (-1, 2)).square().sum(-1).add(1e-4).sqrt()
-            return torch.cat([energy, y + constant], dim=-1)
-        return y + constant
+            return torch.cat([energy, y + kernels.constant], dim=-1)
+        return y + kernels.constant
 
-    def kernel(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Effective weights (D, C_in, frames, rows, columns) and constant (D,) of normalisation and projection."""
+    def kernels(self) -> Kernels:
         weight, constant = self.linear.weight.float(), self.linear.bias
         if self.norm_name != "none":
             bias = getattr(self.norm, "bias", None)
@@ -88,24 +101,27 @@ class PatchEmbedding(nn.Module):
             weight = weight * self.norm.weight
             if self.norm_name == "layernorm":
                 weight = weight - weight.mean(dim=1, keepdim=True)
-        return weight.view(len(weight), self.channels, self.frames, self.size, self.size), constant
+        weight = weight.view(len(weight), self.channels, self.frames, self.size, self.size)
+        with torch.autocast(weight.device.type, enabled=False):
+            traces = torch.einsum("dctyx,iy->dctix", weight[:, 1:], self.rows_inside)
+            traces = torch.einsum("dctix,jx->ctijd", traces, self.columns_inside).flatten(2)
+        return Kernels(weight[:, 0].contiguous(memory_format=torch.channels_last), traces, constant)
 
     def convolve_video(self, video: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Padded (B, 1, T, H, W) with kernel (D, frames, rows, columns) -> (B, T', P, D) float32."""
         B = len(video)
+        if torch.is_autocast_enabled(video.device.type):  # before the frames are repeated, not after
+            video = video.to(torch.get_autocast_dtype(video.device.type))
         windows = video[:, 0].unfold(1, self.frames, self.frame_stride)  # (B, T', H, W, frames), a view
         windows = windows.flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(windows, kernel, stride=self.stride)  # (B T', D, h, w), channels last in memory
         return y.permute(0, 2, 3, 1).reshape(B, -1, self.grid[0] * self.grid[1], y.shape[1]).float()
 
     def convolve_traces(self, traces: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-        """Traces (B, C, T), constant over each frame and zero outside it, with (D, C, frames, rows, columns)."""
+        """Traces (B, C, T) that fill each frame and are zero outside it, with (C, frames, h w D) -> (B, T', h w D)."""
         with torch.autocast(traces.device.type, enabled=False):
-            kernel = torch.einsum("dctyx,iy->dctix", kernel, self.rows_inside)
-            kernel = torch.einsum("dctix,jx->ctijd", kernel, self.columns_inside)
             windows = traces.float().unfold(2, self.frames, self.frame_stride).transpose(1, 2)  # (B, T', C, frames)
-            return windows.flatten(2) @ kernel.flatten(0, 1).flatten(1)  # (B, T', h w D)
+            return windows.flatten(2) @ kernel.flatten(0, 1)
 
     def inverse_deviation(self, video: torch.Tensor, traces: torch.Tensor, front: int) -> torch.Tensor:
         """1 / sqrt(patch variance or mean square + eps), (B, T', P, 1), summed in float64 against cancellation."""
@@ -151,7 +167,7 @@ class Tokenizer(nn.Module):
         P, D, code = self.grid[0] * self.grid[1], config.emb_dim, config.pos_encoding
         if code == "learned":
             self.pos_embedding = nn.Parameter(torch.randn(1, self.max_tokens, P, D))
-        if code in ("learned_factorised", "learned_sinusoid", "learned_rotary"):
+        if code in ("learned_factorised", "learned_sinusoid", "learned_rotary", "learned_relative"):
             self.spatial_pos_embedding = nn.Parameter(torch.randn(1, 1, P, D))
         if code == "learned_factorised":
             self.temporal_pos_embedding = nn.Parameter(torch.randn(1, self.max_tokens, 1, D))
@@ -172,21 +188,37 @@ class Tokenizer(nn.Module):
 
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         """(B, 1, T, H, W), (B, 2, T), (B, 2, T) -> tokens (B, T', P, D) float32."""
-        x = self.tokenizer(video, self.traces(behavior, pupil_center), self.front)
+        return self.add_positions(self.embed(video, behavior, pupil_center, self.front))
+
+    def embed(
+        self,
+        video: torch.Tensor,
+        behavior: torch.Tensor,
+        pupil_center: torch.Tensor,
+        front: int,
+        kernels: Kernels | None = None,
+    ) -> torch.Tensor:
+        """The same before position codes; see `PatchEmbedding.forward` for `front` and `kernels`."""
+        x = self.tokenizer(video, self.traces(behavior, pupil_center), front, kernels)
         x = self.norm(x)
         if self.config.behavior_mode == "additive":
             traces = torch.cat([behavior, pupil_center], dim=1).transpose(1, 2)[:, -x.shape[1] :]
             x = x + self.behavior_embedding(traces)[:, :, None]
-        p, frames = self.config.p_dropout, x.shape[1]
-        if self.training and p > 0:
-            x = drop_tokens(x, p)
-        for name in ("pos_embedding", "spatial_pos_embedding", "temporal_pos_embedding"):
-            if hasattr(self, name):
-                x = x + getattr(self, name)[:, :frames]
-        for name in ("spatial_code", "temporal_code"):
-            if hasattr(self, name):
-                code = getattr(self, name)
-                code = code[:frames] if name == "temporal_code" else code
-                keep = p if self.config.pos_encoding in ("learned_sinusoid", "sinusoid") else 0.0
-                x = F.dropout(x + code, keep, self.training)
+        p = self.config.p_dropout
+        return drop_tokens(x, p) if self.training and p > 0 else x
+
+    def add_positions(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
+        """Add the additive position codes to tokens (B, T', P, D), of which the first is at time `start`."""
+        time = slice(start, start + x.shape[1])
+        if hasattr(self, "pos_embedding"):
+            x = x + self.pos_embedding[:, time]
+        if hasattr(self, "spatial_pos_embedding"):
+            x = x + self.spatial_pos_embedding
+        if hasattr(self, "temporal_pos_embedding"):
+            x = x + self.temporal_pos_embedding[:, time]
+        p = self.config.p_dropout if self.config.pos_encoding in TIME_TABLES else 0.0
+        if hasattr(self, "spatial_code"):
+            x = F.dropout(x + self.spatial_code, p, self.training)
+        if hasattr(self, "temporal_code"):
+            x = F.dropout(x + self.temporal_code[time], p, self.training)
         return x

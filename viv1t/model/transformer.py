@@ -4,6 +4,7 @@ Sequences are independent (frames in the spatial stack, locations in the tempora
 them from first to last block: activations stay in cache, and checkpointing a chunk stores its input only.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -11,19 +12,30 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from viv1t.model.attention import attention, plain_attention
+from viv1t.errors import UserError
+from viv1t.model.attention import (
+    attention,
+    fused_attention,
+    pairs_side_by_side,
+    plain_attention,
+    rotated_heads,
+    sliding_attention,
+    suits_fused_attention,
+)
 from viv1t.model.config import ViViTConfig
 from viv1t.model.layers import ACTIVATIONS, NORMS, Dropout, SwiGLU
-from viv1t.model.positions import Rotary
+from viv1t.model.memory import BlockMemory
+from viv1t.model.positions import PUBLISHED_ROTARY, RELATIVE, TIMELESS, PublishedRotary, RelativeRotary, Rotary
 
 
 class Block(nn.Module):
     """x + drop_path(attention(norm(x))) + drop_path(feed_forward(norm(x))), one fused input projection."""
 
-    def __init__(self, config: ViViTConfig, length: int, extra: int, rotary: bool, causal: bool):
+    def __init__(self, config: ViViTConfig, rotary: Rotary | None, causal: bool, window: int | None = None):
+        """rotary: shared by the blocks of a stack. window: positions that a causal block sees, the own included."""
         super().__init__()
         D, self.heads, self.head_dim = config.emb_dim, config.num_heads, config.head_dim
-        self.inner, self.causal, self.config = self.heads * self.head_dim, causal, config
+        self.inner, self.causal, self.window, self.config = self.heads * self.head_dim, causal, window, config
         hidden = config.ff_dim * (2 if config.ff_activation == "swiglu" else 1)
         activation = SwiGLU() if config.ff_activation == "swiglu" else ACTIVATIONS[config.ff_activation]()
         self.norm = NORMS[config.norm](D)
@@ -33,33 +45,56 @@ class Block(nn.Module):
         self.mha_dropout = Dropout(config.mha_dropout)
         self.attn_out = nn.Linear(self.inner, D, bias=False)
         self.ff_out = nn.Sequential(activation, Dropout(config.ff_dropout), nn.Linear(config.ff_dim, D, bias=False))
-        self.rotary_position_embedding = Rotary(self.head_dim, length, extra) if rotary else None
+        self.rotary_position_embedding = rotary
+        self.register_buffer("order", pairs_side_by_side(self.heads, self.head_dim), persistent=False)
         for linear in (self.fused_linear, self.attn_out, self.ff_out[2]):
             nn.init.trunc_normal_(linear.weight, std=0.02)
 
-    def attention(self, u: torch.Tensor) -> torch.Tensor:
-        """Normalised sequences (R, n, D) -> (R, n, D)."""
-        R, n, _ = u.shape
-        qkv = F.linear(u, self.fused_linear.weight[: 3 * self.inner])
-        qk, v = qkv[..., : 2 * self.inner], qkv[..., 2 * self.inner :]
-        if self.config.norm_qk:
-            q, k = qk.chunk(2, dim=-1)
-            qk = torch.cat([self.norm_q(q), self.norm_k(k)], dim=-1)
-        qk = qk.reshape(R, n, 2 * self.heads, self.head_dim)
-        if self.rotary_position_embedding is not None:
-            qk = self.rotary_position_embedding(qk, n - self.rotary_position_embedding.extra)
-        q, k = (x.transpose(1, 2) for x in qk.to(v.dtype).split(self.heads, dim=2))  # (R, heads, n, d)
-        v = v.reshape(R, n, self.heads, self.head_dim).transpose(1, 2)
-        y = (attention if self.config.flash_attention else plain_attention)(q, k, v, self.causal)
-        y = y.transpose(1, 2).reshape(R, n, self.inner)
-        return self.attn_out(self.mha_dropout(y))
+    def attention(self, u: torch.Tensor, memory: BlockMemory | None = None) -> torch.Tensor:
+        """Normalised sequences (R, n, D) -> (R, n, D); with a memory of what came before, for n = 1."""
+        qkv, table = self.projections(u), self.turns(u, memory.seen if memory else 0)
+        slides = self.window is not None and u.shape[1] > self.window
+        attend = attention if self.config.flash_attention else plain_attention
+        if attend is attention and memory is None and not slides and suits_fused_attention(qkv):
+            y = fused_attention(qkv, table, self.heads, self.causal)
+            return self.attn_out(self.mha_dropout(y))
+        q, k, v = rotated_heads(qkv, table, self.heads)
+        if memory is not None:
+            y = attend(q, *memory.extend(k, v), False)
+        elif slides:
+            y = sliding_attention(q, k, v, self.window, attend)
+        else:
+            y = attend(q, k, v, self.causal)
+        return self.attn_out(self.mha_dropout(y.transpose(1, 2).flatten(2)))
+
+    def projections(self, u: torch.Tensor) -> torch.Tensor:
+        """Normalised sequences (R, n, D) -> queries, keys and values (R, n, 3 heads d), not yet rotated."""
+        rotary, weight = self.rotary_position_embedding, self.fused_linear.weight[: 3 * self.inner]
+        if not self.config.norm_qk:
+            return F.linear(u, weight if rotary is None else weight.index_select(0, self.order))
+        q, k, v = F.linear(u, weight).chunk(3, dim=-1)
+        qkv = torch.cat([self.norm_q(q), self.norm_k(k), v], dim=-1).to(v.dtype)
+        return qkv if rotary is None else qkv.index_select(-1, self.order)
+
+    def turns(self, u: torch.Tensor, start: int) -> torch.Tensor | None:
+        """Rotations of the positions of u, the first of which is `start`."""
+        rotary = self.rotary_position_embedding
+        return None if rotary is None else rotary.table(start, u.shape[1] - rotary.extra, u.device)
+
+    def remember(self, x: torch.Tensor, memory: BlockMemory) -> None:
+        u = self.norm(x)
+        _, k, v = rotated_heads(self.projections(u), self.turns(u, memory.seen), self.heads)
+        memory.extend(k, v)
 
     def feed_forward(self, u: torch.Tensor) -> torch.Tensor:
         return self.ff_out(F.linear(u, self.fused_linear.weight[3 * self.inner :]))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, memory: BlockMemory | None = None) -> torch.Tensor:
+        if memory is not None:
+            u = self.norm(x)
+            return x + self.attention(u, memory) + self.feed_forward(u)
         p = self.config.drop_path if self.training else 0.0
-        if p == 0 or torch.compiler.is_compiling():
+        if p == 0 or self.config.drop_path_mode == "masked" or torch.compiler.is_compiling():
             u = self.norm(x)
             keep = (row_mask(len(x), p, x) for _ in range(2)) if p else (1, 1)
             return x + sum(k * branch(u) for k, branch in zip(keep, (self.attention, self.feed_forward), strict=True))
@@ -68,6 +103,8 @@ class Block(nn.Module):
     def surviving_rows(self, x: torch.Tensor, p: float) -> torch.Tensor:
         """Stochastic depth that computes only the sequences it keeps; the same distribution as masking them."""
         R, y = len(x), x
+        if not torch.is_grad_enabled():
+            y = x.clone()
         for branch in (self.attention, self.feed_forward):
             if self.config.drop_path_mode == "fixed":
                 rows = torch.randperm(R)[: max(round((1 - p) * R), 1)]
@@ -77,7 +114,8 @@ class Block(nn.Module):
             if len(rows):
                 rows = rows.to(x.device, non_blocking=True)
                 update = branch(self.norm(x.index_select(0, rows)))
-                y = y.index_add(0, rows, update.to(x.dtype), alpha=scale)
+                add = y.index_add if torch.is_grad_enabled() else y.index_add_
+                y = add(0, rows, update.to(x.dtype), alpha=scale)
         return y
 
 
@@ -89,10 +127,18 @@ def row_mask(rows: int, p: float, like: torch.Tensor) -> torch.Tensor:
 class Transformer(nn.Module):
     """A stack of blocks over sequences (R, n, D), with register tokens appended to each sequence."""
 
-    def __init__(self, config: ViViTConfig, depth: int, length: int, registers: int, rotary: bool, causal: bool):
+    def __init__(
+        self,
+        config: ViViTConfig,
+        depth: int,
+        registers: int,
+        rotary: Rotary | None,
+        causal: bool = False,
+        window: int | None = None,
+    ):
         super().__init__()
         self.registers = registers
-        self.blocks = nn.ModuleList(Block(config, length, registers, rotary, causal) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(config, rotary, causal, window) for _ in range(depth))
 
     def forward(self, x: torch.Tensor, registers: torch.Tensor | None) -> torch.Tensor:
         n = x.shape[1]
@@ -101,6 +147,18 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x[:, :n]
+
+    def step(self, x: torch.Tensor, memories: Sequence[BlockMemory], answer: bool = True) -> torch.Tensor | None:
+        """The next position (R, 1, D) of causal sequences, given what each block remembers.
+
+        Without `answer` it is only taken in, for which the last block need not attend.
+        """
+        last = len(self.blocks) - 1
+        for i, (block, memory) in enumerate(zip(self.blocks, memories, strict=True)):
+            if i == last and not answer:
+                return block.remember(x, memory)
+            x = block(x, memory)
+        return x
 
 
 def chunked(stack, x: torch.Tensor, registers, chunk: int, grad_checkpointing: bool) -> torch.Tensor:
@@ -117,30 +175,50 @@ def chunked(stack, x: torch.Tensor, registers, chunk: int, grad_checkpointing: b
 class ViViT(nn.Module):
     """Factorised encoder (Arnab et al. 2021, model 2): space within each frame, then time at each location."""
 
-    def __init__(self, config: ViViTConfig, frames: int, locations: int):
+    def __init__(self, config: ViViTConfig, frames: int, grid: tuple[int, int]):
         super().__init__()
         self.config = config
-        r, D, code = config.reg_tokens, config.emb_dim, config.pos_encoding
+        r, D, d, code = config.reg_tokens, config.emb_dim, config.head_dim, config.pos_encoding
         if r:
             self.reg_s_tokens = nn.Parameter(torch.randn(r, D))
             self.reg_t_tokens = nn.Parameter(torch.randn(r, D))
         causal = config.use_causal_attention
-        rotary_time = code in ("rotary", "learned_rotary", "sincos_rotary")
-        self.spatial_transformer = Transformer(config, config.spatial_depth, locations, r, code == "rotary", False)
         # Registers at the end of a causal sequence are invisible to every frame: keep the parameters, skip the work.
         registers = 0 if causal else r
-        self.temporal_transformer = Transformer(config, config.temporal_depth, frames, registers, rotary_time, causal)
+        self.window = frames if causal and code in TIMELESS else None
+        space = time = None
+        if code == "rotary":
+            space = PublishedRotary(d, grid[0] * grid[1], r)
+        elif code == "relative":
+            if d < 4:
+                raise UserError(f"--core_head_dim {d}: positions in two dimensions need at least 4.")
+            space = RelativeRotary(d, r, width=grid[1])
+        if code in PUBLISHED_ROTARY:
+            time = PublishedRotary(d, frames, registers)
+        elif code in RELATIVE:
+            time = RelativeRotary(d, registers)
+        self.spatial_transformer = Transformer(config, config.spatial_depth, r, space)
+        self.temporal_transformer = Transformer(config, config.temporal_depth, registers, time, causal, self.window)
         self.spatial_stack, self.temporal_stack = self.spatial_transformer.forward, self.temporal_transformer.forward
 
     def forward(self, x: torch.Tensor, chunk_tokens: int, grad_checkpointing: bool) -> torch.Tensor:
         """Tokens (B, T, P, D) -> (B, T, P, D)."""
+        return self.time(self.space(x, chunk_tokens, grad_checkpointing), chunk_tokens, grad_checkpointing)
+
+    def space(self, x: torch.Tensor, chunk_tokens: int, grad_checkpointing: bool) -> torch.Tensor:
+        """The spatial transformer on every frame."""
+        B, T, P, _ = x.shape
+        registers = self.reg_s_tokens if self.config.reg_tokens else None
+        chunk = max(chunk_tokens // P, 1) if chunk_tokens else B * T
+        return chunked(self.spatial_stack, x.flatten(0, 1), registers, chunk, grad_checkpointing).view(x.shape)
+
+    def time(self, x: torch.Tensor, chunk_tokens: int, grad_checkpointing: bool) -> torch.Tensor:
+        """The temporal transformer at every location."""
         B, T, P, D = x.shape
-        per_chunk = [max(chunk_tokens // n, 1) if chunk_tokens else B * T * P for n in (P, T)]
-        registers = (self.reg_s_tokens, self.reg_t_tokens) if self.config.reg_tokens else (None, None)
-        x = x.reshape(B * T, P, D)
-        x = chunked(self.spatial_stack, x, registers[0], per_chunk[0], grad_checkpointing)
-        x = x.view(B, T, P, D).transpose(1, 2).reshape(B * P, T, D)
-        x = chunked(self.temporal_stack, x, registers[1], per_chunk[1], grad_checkpointing)
+        registers = self.reg_t_tokens if self.config.reg_tokens else None
+        chunk = max(chunk_tokens // T, 1) if chunk_tokens else B * P
+        x = x.transpose(1, 2).reshape(B * P, T, D)
+        x = chunked(self.temporal_stack, x, registers, chunk, grad_checkpointing)
         return x.view(B, P, T, D).transpose(1, 2)
 
     def compile(self) -> None:
