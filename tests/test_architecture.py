@@ -11,16 +11,18 @@ PACKAGE = ROOT / "viv1t"
 # From the ground up; a module may import from its own level if listed in WITHIN, and from every level below.
 LEVELS = (
     {"constants", "geometry", "errors"},
-    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines"},
+    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies"},
     {"data", "simulate"},
-    {"device", "model", "training", "evaluation"},
+    {"device", "distributed", "model", "training", "evaluation"},
     {"checkpoint"},
     {"inference"},
+    {"streaming"},
 )
 WITHIN = {
-    ("cli", "io"), ("results", "io"), ("baselines", "io"), ("baselines", "estimators"), ("stats", "estimators"),
-    ("training", "device"), ("training", "model"), ("model", "device"), ("training", "checkpoint"),
-    ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),
+    ("cli", "io"), ("results", "io"), ("movies", "io"), ("baselines", "io"), ("baselines", "estimators"),
+    ("stats", "estimators"), ("training", "device"), ("training", "model"), ("model", "device"),
+    ("training", "checkpoint"), ("training", "distributed"), ("device", "distributed"), ("constants", "errors"),
+    ("geometry", "constants"), ("simulate", "data"),
 }  # fmt: skip
 TORCH_FROM = 2  # the first level that may import torch
 
@@ -46,7 +48,7 @@ def level(name: str) -> int:
 
 
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
-FOLDERS = ("", "data", "misc", "benchmarks", "tuning_retinotopy", "tuning_direction")
+FOLDERS = ("", "data", "misc", "benchmarks", "examples", "tuning_retinotopy", "tuning_direction")
 SCRIPTS = sorted(p for folder in FOLDERS for p in (ROOT / folder).glob("*.py"))
 
 

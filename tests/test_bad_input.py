@@ -205,6 +205,11 @@ RUN = [
         lambda: replace("meta/neurons/unit_ids.npy", lambda x: x + 1),
     ),
     Case(
+        "a live twin that looks ahead", "stream.py --output_dir run --device cpu --source movie.npy",
+        ("frame by frame", "--core_use_causal_attention"),
+        lambda: np.save("movie.npy", np.zeros((3, 36, 64), np.uint8)),
+    ),
+    Case(
         "nothing to score", "evaluate.py --output_dir run --data_dir data",
         ("run/responses: nothing predicted yet", "python predict.py --output_dir run"),
     ),
@@ -293,12 +298,14 @@ def call(command: str, monkeypatch) -> int:
     """Run a script as `python <command>` would, in this process; returns the exit code."""
     script, *flags = command.split()
     monkeypatch.setattr(sys, "argv", [script, *flags])
+    threads = torch.get_num_threads()
     try:
         runpy.run_path(str(ROOT / script), run_name="__main__")
     except SystemExit as leaving:
         return leaving.code or 0
     finally:
         torch.set_grad_enabled(True)  # predict.py switches it off for its whole process
+        torch.set_num_threads(threads)  # stream.py takes one
     return 0
 
 

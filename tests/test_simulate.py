@@ -18,6 +18,7 @@ from viv1t.constants import STIMULI
 from viv1t.data.recording import Recording
 from viv1t.errors import UserError
 from viv1t.geometry import SENSORIUM
+from viv1t.movies import write_movie
 from viv1t.simulate import movies, ood, targets
 from viv1t.simulate.animal import Animal
 from viv1t.simulate.body import BODIES, behave
@@ -354,6 +355,17 @@ class TestMovies:
         assert len(set(recording.video_ids)) == 5
         with pytest.raises(UserError, match="give 6 clips of 2.6.*shows 7"):
             write(tmp_path / "more", dataclasses.replace(design, trials=4))
+
+    def test_mp4_files_are_taken_too(self, tmp_path):
+        film = np.repeat(np.arange(60, dtype=np.uint8)[:, None, None] * 4, 18 * 32, axis=1).reshape(60, 18, 32)
+        write_movie(tmp_path / "film.mp4", film, fps=60)
+        movies.store([tmp_path / "film.mp4"], tmp_path / "stored", SENSORIUM)
+        stored = np.load(tmp_path / "stored" / "film.npy")
+        assert stored.shape == (30, 36, 64) and stored.dtype == np.uint8
+        assert np.abs(stored.mean(axis=(1, 2)) - film[::2].mean(axis=(1, 2))).max() < 8
+        (tmp_path / "torn.mp4").write_bytes((tmp_path / "film.mp4").read_bytes()[:500])
+        with pytest.raises(UserError, match=r"torn\.mp4: ffmpeg cannot read it"):
+            movies.store([tmp_path / "torn.mp4"], tmp_path / "stored", SENSORIUM)
 
     @pytest.mark.parametrize(
         "content, message",

@@ -169,12 +169,3 @@ def derivative_matrix(size: int) -> np.ndarray:
     matrix = (np.eye(size, k=1) - np.eye(size, k=-1)) / 2
     matrix[[0, -1]] = 0.0
     return matrix
-
-
-def area_matrix(size: int, target: int) -> np.ndarray:
-    """(target, size) matrix that resizes one axis by averaging over the area each new pixel covers."""
-    edge = np.arange(target + 1) * size / target
-    old = np.arange(size)
-    overlap = np.minimum(edge[1:, None], old + 1) - np.maximum(edge[:-1, None], old)
-    weights = np.maximum(overlap, 0)
-    return weights / weights.sum(axis=1, keepdims=True)

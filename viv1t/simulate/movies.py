@@ -1,8 +1,6 @@
 """The user's own movies as clips: .npy files (frames, height, width) of grey levels, or .mp4 files through ffmpeg."""
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from viv1t import io
 from viv1t.constants import FPS
 from viv1t.errors import UserError
 from viv1t.geometry import Monitor
-from viv1t.simulate.filters import area_matrix
+from viv1t.movies import area_matrix, read_frames
 
 SUFFIXES = (".npy", ".mp4")
 
@@ -67,11 +65,5 @@ def _read(path: Path, monitor: Monitor) -> np.ndarray:
 
 
 def _decode(path: Path, monitor: Monitor) -> np.ndarray:
-    if shutil.which("ffmpeg") is None:
-        raise UserError(f"{path}: reading .mp4 needs the program ffmpeg; install it, or convert the movie to .npy.")
-    scale = f"fps={FPS},scale={monitor.width}:{monitor.height}:flags=area"
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-vf", scale, "-pix_fmt", "gray", "-f", "rawvideo", "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise UserError(f"{path}: ffmpeg cannot read it ({done.stderr.decode(errors='replace').strip()[:200]}).")
-    return np.frombuffer(done.stdout, np.uint8).reshape(-1, monitor.height, monitor.width)
+    frames = list(read_frames(path, monitor.height, monitor.width))
+    return np.array(frames, np.uint8).reshape(-1, monitor.height, monitor.width)

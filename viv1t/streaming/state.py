@@ -44,6 +44,8 @@ class Stream:
                 raise UserError(f"neurons of mouse {mouse_id} were asked for, but the stream is of {list(counts)}.")
             self.neurons[mouse_id] = _indices(chosen, mouse_id, counts[mouse_id])
         self.unit_ids = {mouse_id: twin.mice[mouse_id].unit_ids[chosen] for mouse_id, chosen in self.neurons.items()}
+        if inputs_of is not None:
+            twin.mouse(inputs_of)
         core = twin.model.core
         self.device, self.frame_size = twin.device, core.tokenizer.tokenizer.frame_size
         self._sources = {mouse_id: mouse_id if inputs_of is None else inputs_of for mouse_id in self.mouse_ids}
