@@ -5,7 +5,8 @@ writes  RUN/responses/mouse<ID>.h5: one dataset (neurons, frames) float32 per tr
 next    evaluate.py
 
 Every tier is predicted, those with withheld responses too. Trials of any length are predicted whole. A killed run goes
-on where it stopped and ends in the same bytes as an undisturbed one; tiers predicted earlier are kept.
+on where it stopped and ends in the same bytes as an undisturbed one; tiers predicted earlier are kept. Several
+processes (torchrun --nproc_per_node 4 predict.py ...) share the trials.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from viv1t import cli, io
+from viv1t import cli, distributed, io
 from viv1t.checkpoint import RunLock
 from viv1t.constants import TIERS
 from viv1t.data.cache import Cache, open_cache
@@ -50,16 +51,17 @@ def get_parser() -> cli.Parser:
 
 
 def main(args) -> None:
-    tiers = choose_tiers(args.ds_tier)
-    twin = load_twin(args.output_dir, args.device, args.precision, args.data_dir, args.compile)
-    mouse_ids = args.mouse_ids or list(twin.mice)
-    for mouse_id in mouse_ids:
-        twin.mouse(mouse_id)
-    with RunLock(Path(args.output_dir) / "responses"):
-        for mouse_id, folder in find_recordings(args.data_dir, mouse_ids).items():
-            cache = open_cache(Recording(folder, mouse_id), args.cache_dir)
-            check_neurons(twin, cache)
-            predict_mouse(twin, cache, tiers, args)
+    with distributed.joined():
+        tiers = choose_tiers(args.ds_tier)
+        twin = load_twin(args.output_dir, args.device, args.precision, args.data_dir, args.compile)
+        mouse_ids = args.mouse_ids or list(twin.mice)
+        for mouse_id in mouse_ids:
+            twin.mouse(mouse_id)
+        with distributed.main_only(RunLock(Path(args.output_dir) / "responses")):
+            for mouse_id, folder in find_recordings(args.data_dir, mouse_ids).items():
+                cache = open_cache(Recording(folder, mouse_id), args.cache_dir)
+                check_neurons(twin, cache)
+                predict_mouse(twin, cache, tiers, args)
 
 
 def choose_tiers(names: list[str]) -> list[str]:
@@ -84,7 +86,10 @@ def check_neurons(twin: Twin, cache: Cache) -> None:
 
 
 def predict_mouse(twin: Twin, cache: Cache, tiers: list[str], args) -> None:
-    """Predict the trials that the response file lacks, each into a file of its own; then write them all as one."""
+    """Predict the trials that the response file lacks, each into a file of its own; then write them all as one.
+
+    Several processes each predict a share; the main one prepares the folder before, and writes the file after.
+    """
     recording = cache.recording
     path = locate(args.output_dir, "responses", recording.id)
     attributes = {
@@ -98,17 +103,18 @@ def predict_mouse(twin: Twin, cache: Cache, tiers: list[str], args) -> None:
     wanted = [int(i) for tier in tiers for i in recording.trial_ids(tier) if i not in kept]
     parts = path.with_name(f".{path.stem}.parts")
     if not wanted:
-        shutil.rmtree(parts, ignore_errors=True)
+        distributed.main_does(shutil.rmtree, parts, ignore_errors=True)
         print(f"mouse {recording.id}: nothing to predict, {path} holds {len(kept)} trials.")
         return
     shortest = min(wanted, key=lambda i: cache.frames[i])
     if cache.frames[shortest] <= args.skip:
         raise UserError(f"--skip {args.skip} leaves nothing of trial {shortest} ({cache.frames[shortest]} frames).")
-    open_parts(parts, attributes | {"batch_size": args.batch_size, "compile": args.compile})
+    distributed.main_does(open_parts, parts, attributes | {"batch_size": args.batch_size, "compile": args.compile})
     batches = equal_batches({i: int(cache.frames[i]) for i in wanted}, args.batch_size)
-    predict_parts(twin, cache, batches, parts, args)
-    write_responses(path, assemble(path, kept, wanted, parts, recording.tiers), attributes)
-    shutil.rmtree(parts)
+    predict_parts(twin, cache, distributed.share(batches), parts, args)
+    distributed.barrier()
+    distributed.main_does(write_responses, path, assemble(path, kept, wanted, parts, recording.tiers), attributes)
+    distributed.main_does(shutil.rmtree, parts)
     print(f"mouse {recording.id}: {len(wanted)} trials predicted, {len(kept) + len(wanted)} in {path}.")
 
 

@@ -4,7 +4,7 @@
     python benchmarks/kill_anywhere.py --stages train --times 50
 
 Stages: simulate (data/simulate.py in one process), parallel (the same in two), cache (first opening of a recording),
-train (schedule-free, state saved after every step), cosine (likewise, with the demo's options) and predict. kill -9
+train (schedule-free, state saved after every step), cosine (likewise, readouts started from data) and predict. kill -9
 falls at a random moment after the first file was touched. A stage that ends before its kill starts anew. What comes
 out at last must be identical bit by bit, and no half-written or temporary file may be left. Prints one line per stage;
 the exit code is 2 if any differs.

@@ -3,7 +3,7 @@
 One trial of 36 x 64 pixels and 300 frames, one mouse of 7,500 neurons. Every row is measured in a process of its
 own, so that peak memory is that row's; ratios are within this run.
 
-    python benchmarks/train_step.py                       # about 15 minutes on two cores
+    python benchmarks/train_step.py                       # about 10 minutes on two cores
     python benchmarks/train_step.py --frames 60 --steps 2 # a quick look
 """
 
@@ -23,23 +23,25 @@ from textbook import TextbookModel
 
 from viv1t import cli
 from viv1t.data.mouse import Mouse
+from viv1t.device import choose_device
 from viv1t.model import ModelConfig, build_model
 from viv1t.training.losses import poisson
 
-ROWS = (
-    ("textbook", "float32"),
-    ("textbook", "bfloat16"),
-    ("viv1t", "float32"),
-    ("viv1t", "bfloat16"),
+ROWS = (  # formulation, precision, stochastic depth
+    ("textbook", "float32", "masked"),
+    ("viv1t", "float32", "masked"),
+    ("viv1t", "float32", "bernoulli"),
+    ("viv1t", "bfloat16", "bernoulli"),
 )
 
 
-def build(formulation: str, dtype: str, neurons: int, device: str):
+def build(formulation: str, dtype: str, depth: str, neurons: int, device: str):
     """The default model, gradient checkpointing on, in one of the two formulations."""
     torch.manual_seed(0)
     index = np.arange(neurons)
     mouse = Mouse("A", np.random.default_rng(0).uniform(0, 600, (neurons, 3)), index, index, {})
-    model = build_model(ModelConfig.from_flags({"core_use_causal_attention": True}), {"A": mouse}).to(device)
+    flags = {"core_use_causal_attention": True, "core_drop_path_mode": depth}
+    model = build_model(ModelConfig.from_flags(flags), {"A": mouse}).to(device)
     target = model.core if formulation == "viv1t" else TextbookModel(model, "A")
     target.grad_checkpointing = True
     target.autocast_dtype = torch.bfloat16 if dtype == "bfloat16" else None
@@ -72,8 +74,9 @@ def peak_gib(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure(row: tuple[str, str], args) -> dict:
+def measure(row: tuple[str, str, str], args) -> dict:
     """One row: forward in evaluation, then training steps; all in this process."""
+    choose_device(args.device)
     model, predict = build(*row, args.neurons, args.device)
     inputs, target = clip(args.frames, args.neurons, args.device)
     base = peak_gib(args.device)
@@ -93,6 +96,7 @@ def measure(row: tuple[str, str], args) -> dict:
     return {
         "formulation": row[0],
         "precision": row[1],
+        "depth": "everything" if row[2] == "masked" else "survivors",
         "forward_s": float(np.median(forward_seconds)),
         "step_s": float(np.median(step_seconds)),
         "peak_gib": peak_gib(args.device),
@@ -132,15 +136,16 @@ def measure_loader(args) -> float:
 
 def table(rows: list[dict]) -> str:
     lines = [
-        "| formulation | precision | forward s | step s | peak GiB | step ratio | memory ratio |",
-        "|---" * 7 + "|",
+        "| formulation | precision | computes | forward s | step s | peak GiB | forward | step | memory |",
+        "|---" * 9 + "|",
     ]
     reference = rows[0]
     for row in rows:
-        speed, memory = reference["step_s"] / row["step_s"], row["peak_gib"] / reference["peak_gib"]
+        forward, step = (reference[name] / row[name] for name in ("forward_s", "step_s"))
         lines.append(
-            f"| {row['formulation']} | {row['precision']} | {row['forward_s']:.2f} | {row['step_s']:.2f} "
-            f"| {row['peak_gib']:.2f} | {speed:.2f}x | {memory:.2f} |"
+            f"| {row['formulation']} | {row['precision']} | {row['depth']} | {row['forward_s']:.2f} "
+            f"| {row['step_s']:.2f} | {row['peak_gib']:.2f} | {forward:.2f}x | {step:.2f}x "
+            f"| {row['peak_gib'] / reference['peak_gib']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -151,7 +156,9 @@ def parser():
     parser.add_argument("--neurons", type=int, default=7500)
     parser.add_argument("--steps", type=int, default=1, help="repeats of each measurement; the median is shown")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--only", nargs=2, metavar=("FORMULATION", "PRECISION"), help="measure one row, print JSON")
+    parser.add_argument(
+        "--only", nargs=3, metavar=("FORMULATION", "PRECISION", "DEPTH"), help="measure one row, print JSON"
+    )
     return parser
 
 

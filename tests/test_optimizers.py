@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from viv1t.training.config import OptimizerConfig
-from viv1t.training.optimizers import GradientClip, Patience, Plateau, build_optimizer, parameter_groups
+from viv1t.training.optimizers import GradientClip, Patience, Plateau, build_optimizer, parameter_groups, total_norm
 
 PARITY = Path(__file__).parent / "data" / "parity"
 
@@ -19,47 +19,53 @@ def with_gradient(*values):
     return parameter
 
 
+def clipped(clip, parameter) -> tuple[float, bool]:
+    """Clip one parameter; the norm before, and whether it was too large."""
+    norm = total_norm([parameter])
+    return float(norm), clip([parameter], norm)
+
+
 def test_adaptive_clipping_equals_the_published_one():
     expected = np.load(PARITY / "autoclip.npz", allow_pickle=False)
     clip = GradientClip(-1)
     for gradient, norm, after in zip(expected["grads"], expected["norms"], expected["norms_after_clip"], strict=True):
         parameter = with_gradient(*gradient.tolist())
-        found, _ = clip([parameter])
+        found, _ = clipped(clip, parameter)
         np.testing.assert_allclose(found, norm, rtol=1e-5)
         np.testing.assert_allclose(parameter.grad.norm(), after, rtol=1e-5)
 
 
 def test_first_gradient_is_not_clipped():
     parameter = with_gradient(300.0, 400.0)
-    assert GradientClip(-1)([parameter]) == (500.0, False)
+    assert clipped(GradientClip(-1), parameter) == (500.0, False)
     assert parameter.grad.norm() == 500
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_one_bad_gradient_does_not_poison_later_ones(bad):
     clip = GradientClip(-1)
-    clip([with_gradient(1.0)])
-    norm, clipped = clip([with_gradient(bad)])
-    assert not np.isfinite(norm) and not clipped and list(clip.history) == [1.0]
+    clipped(clip, with_gradient(1.0))
+    norm, too_large = clipped(clip, with_gradient(bad))
+    assert not np.isfinite(norm) and not too_large and list(clip.history) == [1.0]
     parameter = with_gradient(2.0)
-    clip([parameter])
+    clipped(clip, parameter)
     np.testing.assert_allclose(parameter.grad, 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("limit", "after"), [(0, 5.0), (2, 2.0), (7, 5.0)])
 def test_fixed_limit_and_none(limit, after):
     parameter = with_gradient(3.0, 4.0)
-    GradientClip(limit)([parameter])
+    clipped(GradientClip(limit), parameter)
     np.testing.assert_allclose(parameter.grad.norm(), after, rtol=1e-5)
 
 
 def test_clipping_continues_from_its_saved_history():
     first, second = GradientClip(-1), GradientClip(-1)
     for norm in (3.0, 1.0, 2.0):
-        first([with_gradient(norm)])
+        clipped(first, with_gradient(norm))
     second.load_state_dict(first.state_dict())
     a, b = with_gradient(9.0), with_gradient(9.0)
-    first([a]), second([b])
+    clipped(first, a), clipped(second, b)
     assert torch.equal(a.grad, b.grad)
 
 

@@ -147,7 +147,8 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def error(self, message: str):
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes with one command line, one says it
+            print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(2)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from viv1t import distributed
 from viv1t.checkpoint import load_checkpoint, load_weights
 from viv1t.cli import did_you_mean
 from viv1t.data.mouse import Mouse
@@ -139,6 +140,32 @@ def predict_trials(twin: Twin, mouse_id: str, trials: Sequence[Trial], neurons=N
         raise UserError(
             f"{len(trials)} trials of {trials[0].frames} frames exceed the memory of {twin.device}. Use {cure}."
         ) from None
+
+
+def respond_sharded(
+    twin: Twin,
+    mouse_id: str,
+    videos: Sequence,
+    behavior: Sequence | None = None,
+    pupil_center: Sequence | None = None,
+    neurons=None,
+    everywhere: bool = True,
+) -> list[np.ndarray]:
+    """Responses (N, T') to each of many videos, as `Twin.respond` gives them, shared out over several processes.
+
+    videos: (T, H, W) each, of any lengths; behavior and pupil_center: (2, T) each, or None for the mouse's mean. The
+    processes call this alike inside `viv1t.distributed.joined()`, and each computes every n-th video. All get the
+    whole list, or with `everywhere=False` the main process does and the others get an empty one.
+    """
+
+    def respond(i: int) -> torch.Tensor:
+        traces = (None if values is None else np.asarray(values[i])[None] for values in (behavior, pupil_center))
+        return twin.respond(mouse_id, np.asarray(videos[i])[None, None], *traces, neurons=neurons)[0].cpu()
+
+    found = {i: respond(i) for i in distributed.share(range(len(videos)))}
+    parts = distributed.gather(found) if everywhere else distributed.collect(found)
+    whole = {i: responses for part in parts for i, responses in part.items()}
+    return [whole[i].numpy() for i in sorted(whole)]
 
 
 def read_ahead(read: Callable, items: Iterable, workers: int) -> Iterator:

@@ -7,7 +7,7 @@ any step. Values stay in recorded units; video stays uint8 where the cache holds
 import dataclasses
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +30,8 @@ class Batch:
     """Trials of one mouse in recorded units, on the CPU.
 
     video (B, 1, T, H, W) uint8 or float32 grey levels 0..255, responses (B, N, T) float32 or None where withheld,
-    behavior and pupil_center (B, 2, T) float32, trial_ids (B,) int64
+    behavior and pupil_center (B, 2, T) float32, trial_ids (B,) int64; whole: trials of the batch that this is a part
+    of, where several processes share one
     """
 
     video: torch.Tensor
@@ -38,6 +39,7 @@ class Batch:
     behavior: torch.Tensor
     pupil_center: torch.Tensor
     trial_ids: torch.Tensor
+    whole: int | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         return self._each(lambda x: x.to(device, non_blocking=non_blocking))
@@ -47,7 +49,7 @@ class Batch:
 
     def _each(self, function) -> "Batch":
         values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Batch(*(None if value is None else function(value) for value in values))
+        return Batch(*(function(value) if isinstance(value, torch.Tensor) else value for value in values))
 
 
 class MouseData:
@@ -121,12 +123,18 @@ def load_mice(
     limit_data: int | None = None,
     seed: int = 1234,
     cache_dir: Path | str | None = None,
+    start: float = 0.0,
 ) -> dict[str, MouseData]:
-    """Open recordings (all below `data_dir` if none are named) and their caches, by mouse id."""
+    """Open recordings (all below `data_dir` if none are named) and their caches, by mouse id.
+
+    start: fraction of the mice after which to begin making caches, so that several processes make different ones
+    """
     recordings = {id: Recording(path, id) for id, path in find_recordings(data_dir, mouse_ids).items()}
+    first = int(start * len(recordings))
+    caches = {id: open_cache(recordings[id], cache_dir) for id in [*recordings][first:] + [*recordings][:first]}
     mice = {}
     for id, recording in recordings.items():
-        cache, lost = open_cache(recording, cache_dir), int((~recording.matched).sum())
+        cache, lost = caches[id], int((~recording.matched).sum())
         if lost:
             print(f"mouse {id}: {lost} neurons were not found in this session and are left out.")
         neurons = limit_rows(np.flatnonzero(recording.matched), limit_neurons, seed)
@@ -153,10 +161,12 @@ def limit_trials(trials: np.ndarray, limit: int | None, seed: int) -> np.ndarray
     return np.sort(np.random.default_rng(seed).choice(trials, size=limit, replace=False))
 
 
-def tier_trials(mouse: MouseData, tier: str, max_frames: int | None = None) -> Iterator[Batch]:
-    """Whole trials of a tier, one at a time (B = 1), in order; responses are None where they are withheld."""
+def tier_trials(
+    mouse: MouseData, tier: str, max_frames: int | None = None, part: slice = slice(None)
+) -> Iterator[Batch]:
+    """Whole trials of a tier, or a part, one at a time (B = 1), in order; responses are None where withheld."""
     trials = mouse.train_ids if tier == "train" else mouse.recording.trial_ids(tier)
-    for trial in trials:
+    for trial in trials[part]:
         yield mouse.batch(trial, frames=max_frames)
 
 
@@ -165,6 +175,7 @@ class TrainingBatches:
 
     An epoch shows each trial of the mouse with most trials once; the others start over, freshly shuffled. Trials are
     first cut to their first `max_frames` frames, then to `crop_frame` frames from a random start (-1: not cropped).
+    rows: mouse -> which trials of its batches are read; mice that are missing there are planned for, but not read.
     """
 
     def __init__(
@@ -176,7 +187,9 @@ class TrainingBatches:
         limit_data: int | None = None,
         num_workers: int = 2,
         max_frames: int = TRIAL_FRAMES,
+        rows: Mapping[str, slice] | None = None,
     ):
+        self.rows = dict.fromkeys(mice, slice(None)) if rows is None else rows
         self.mice, self.batch_size, self.seed, self.num_workers = mice, batch_size, seed, num_workers
         self.trials = {id: limit_trials(mouse.train_ids, limit_data, seed) for id, mouse in mice.items()}
         self.lengths = {
@@ -207,11 +220,16 @@ class TrainingBatches:
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, Batch]]:
         """Every step of an epoch from `start_step` on, read ahead by threads."""
-        plans = {id: self.plan(epoch, id) for id in self.mice}
+        plans = {id: self.plan(epoch, id) for id in self.rows}
         steps = range(start_step, self.steps_per_epoch)
+
+        def due(step: int) -> dict[str, tuple]:
+            """What is to be read; a last batch may have no trials for this process."""
+            return {id: plan[step] for id, plan in plans.items() if len(plan[step][0][self.rows[id]])}
+
         if not self.num_workers:
             for step in steps:
-                yield {id: self._read(id, *plan[step]) for id, plan in plans.items()}
+                yield {id: self._read(id, *drawn) for id, drawn in due(step).items()}
             return
         with ThreadPoolExecutor(self.num_workers, thread_name_prefix="trials") as pool:
             ahead: deque[dict] = deque()
@@ -219,7 +237,7 @@ class TrainingBatches:
             try:
                 while True:
                     while len(ahead) < 2 * self.num_workers and (step := next(upcoming, None)) is not None:
-                        ahead.append({id: pool.submit(self._read, id, *plan[step]) for id, plan in plans.items()})
+                        ahead.append({id: pool.submit(self._read, id, *drawn) for id, drawn in due(step).items()})
                     if not ahead:
                         return
                     yield {id: future.result() for id, future in ahead.popleft().items()}
@@ -227,9 +245,12 @@ class TrainingBatches:
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, id: str, trials: np.ndarray, starts: np.ndarray) -> Batch:
+        whole, trials, starts = len(trials), trials[self.rows[id]], starts[self.rows[id]]
         if self.crop_frame > 0:
-            return self.mice[id].batch(trials, starts, self.crop_frame)
-        return self.mice[id].batch(trials, frames=int(self.lengths[id].max()))
+            batch = self.mice[id].batch(trials, starts, self.crop_frame)
+        else:
+            batch = self.mice[id].batch(trials, frames=int(self.lengths[id].max()))
+        return dataclasses.replace(batch, whole=whole)
 
     def _batches_of(self, id: str) -> int:
         return -(-len(self.trials[id]) // self.batch_size)

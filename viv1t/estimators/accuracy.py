@@ -78,11 +78,17 @@ class StreamingCorrelation:
         chunk = np.array([y_true, y_pred], dtype=np.float64)  # (2, N, T)
         mean = chunk.mean(axis=-1)
         chunk -= mean[..., None]
-        self.moments += _products(*chunk)
+        self.merge(T, mean, _products(*chunk))
+
+    def merge(self, count: int, mean: np.ndarray, moments: np.ndarray) -> None:
+        """Add `count` frames with these means (2, N) and centred moments (3, N), such as another stream's."""
+        if count == 0:
+            return
         step = mean - self.mean
-        self.moments += _products(*step[..., None]) * (self.count * T / (self.count + T))
-        self.count += T
-        self.mean += step * (T / self.count)
+        self.moments += moments
+        self.moments += _products(*step[..., None]) * (self.count * count / (self.count + count))
+        self.count += count
+        self.mean += step * (count / self.count)
 
     def value(self) -> np.ndarray:
         """(N,) float64; NaN before the first frame."""

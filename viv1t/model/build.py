@@ -45,11 +45,13 @@ class Model(nn.Module):
         inputs: Mapping[str, Inputs],
         neurons: Mapping[str, torch.Tensor] | None = None,
         activate: bool = True,
+        seeds: Mapping[str, int] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Responses (B, N, T') of several mice from one pass through the core; all clips of the same length.
 
         inputs: mouse -> (video (B, 1, T, H, W), behaviour (B, 2, T), pupil centre (B, 2, T)), transformed.
-        neurons: mouse -> indices of the neurons to read out. Output frames are the last T' <= T input frames.
+        neurons: mouse -> indices of the neurons to read out. seeds: mouse -> seed of its readout's random numbers.
+        Output frames are the last T' <= T input frames.
         """
         sizes = [len(video) for video, _, _ in inputs.values()]
         joined = [torch.cat(parts) if len(sizes) > 1 else parts[0] for parts in zip(*inputs.values(), strict=True)]
@@ -59,6 +61,8 @@ class Model(nn.Module):
             T, shifts = z.shape[1], None
             if mouse in self.shifters:
                 shifts = self.shifters[mouse](behavior[..., -T:], pupil_center[..., -T:])
+            if seeds is not None:
+                torch.manual_seed(seeds[mouse])
             y = self.readouts[mouse](z, shifts, None if neurons is None else neurons.get(mouse))
             responses[mouse] = self.output_activation[mouse](y) if activate else y
         return responses

@@ -52,6 +52,12 @@ class ViViTCore(nn.Module):
                 x = self.in_windows(x, chunk)
         return self.activation(x).float().unflatten(2, self.grid)
 
+    def first_maps(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
+        """What goes into the blocks, as feature maps (B, T', h, w, D): nearly the output of a core not yet trained."""
+        with autocast(video.device, self.autocast_dtype):
+            x = self.tokenizer(video, behavior, pupil_center)
+        return self.activation(x).float().unflatten(2, self.grid)
+
     def embed(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Tokens without position codes; cheap to compute again, but wide."""
         if self.grad_checkpointing and torch.is_grad_enabled():

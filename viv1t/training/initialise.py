@@ -12,7 +12,7 @@ from viv1t.model import Model
 
 TRIALS = 120  # of the training tier, evenly spaced: enough for a start, seconds per mouse
 WARM_UP = 20  # frames at the start of a trial whose feature maps lack a past
-RIDGE = 0.03  # of the mean feature variance
+RIDGE = 0.01  # of the mean feature variance
 LEAST_SLOPE = 0.05  # of an output activation, so that almost silent neurons do not get huge weights
 
 
@@ -46,8 +46,9 @@ def estimate_positions(data: MouseData) -> np.ndarray:
 def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
     """Start feature weights and biases as the ridge regression of responses on the core's first feature maps.
 
-    Small deviations of an output a(b + u) from a(b) are a'(b) u, so features regress response / a'(b). One pass over
-    some training trials; N x D x D memory per mouse.
+    These are taken before the residual blocks (`core.first_maps`), which start close to the identity. Small
+    deviations of an output a(b + u) from a(b) are a'(b) u, so features regress response / a'(b). One pass over some
+    training trials; N x D x D memory per mouse.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -56,7 +57,8 @@ def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: d
         moments = Moments(readout.num_neurons, model.core.dim, device)
         for trial in spread_out(data.train_ids):
             batch = data.batch(trial, frames=TRIAL_FRAMES).to(device)
-            z = model.core(t.video(batch.video), t.behavior(batch.behavior), t.pupil_center(batch.pupil_center))
+            inputs = t.video(batch.video), t.behavior(batch.behavior), t.pupil_center(batch.pupil_center)
+            z = model.core.first_maps(*inputs)
             sampled = readout.sample(z)[WARM_UP:]  # (T, N, D)
             moments.update(sampled, t.responses(batch.responses)[0, :, -len(sampled) :])
         bias = torch.zeros(readout.num_neurons, device=device) if readout.bias is None else readout.bias

@@ -4,6 +4,8 @@ An epoch is `task.steps_per_epoch` optimiser steps, then a validation; the weigh
 correlation are kept. All randomness of a step is a function of the seed and the number of the step, and the state is
 saved at the end of every epoch and every few minutes within one, so a run that was killed continues with the same
 numbers as if it had not been.
+
+Several processes run this loop in step (`Team`): they take the same decisions, from numbers that they have exchanged.
 """
 
 import dataclasses
@@ -19,12 +21,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from viv1t import distributed
 from viv1t.checkpoint import checkpoint_path, load_checkpoint, load_weights, save_checkpoint
 from viv1t.data.mouse import Mouse
+from viv1t.device import does_not_fit, free_unused, is_out_of_memory
 from viv1t.errors import UserError
 from viv1t.training.interrupt import Interrupt
 from viv1t.training.log import RunLog
 from viv1t.training.optimizers import GradientClip, Schedule
+from viv1t.training.team import Alone
+from viv1t.training.watch import Watch
 
 MOST_SKIPPED = 10  # steps in a row without a finite gradient: the weights are lost
 
@@ -40,7 +46,10 @@ class Task(Protocol):
         """The batches of an epoch from one step on; the same ones every time they are asked for."""
 
     def losses(self, batch, micro_batch_size: int) -> Iterator[Tensor]:
-        """Parts of the step's loss; each is differentiated before the next is computed."""
+        """Parts of the step's loss; each is differentiated before the next is computed.
+
+        Random numbers follow from `torch.initial_seed()`, which is the same for a step in every process.
+        """
 
     def validate(self, interrupted) -> dict[str, float] | None:
         """{"loss", "correlation"} on held-out trials, or None as soon as `interrupted()` is true."""
@@ -56,6 +65,7 @@ class Progress:
     best_epoch: int = 0
     recoveries: int = 0
     micro_batch_size: int = 1
+    processes: int = 1
     failures: int = 0  # steps skipped in a row
     finished: str = ""
     rows: list[dict] = field(default_factory=list)  # of the log
@@ -89,11 +99,14 @@ class Trainer:
         run_dir: Path,
         config: dict,
         micro_batch_size: int,
+        team: Alone | None = None,
+        watch: Watch | None = None,
     ):
         self.task, self.optimizer, self.schedule, self.clip = task, optimizer, schedule, clip
         self.log, self.run_dir, self.config = log, Path(run_dir), config
         self.model, self.interrupt = task.model, Interrupt()
-        self.progress = Progress(micro_batch_size=micro_batch_size)
+        self.team, self.watch = team or Alone(task.model), watch or Watch()
+        self.progress = Progress(micro_batch_size=micro_batch_size, processes=distributed.size())
         self.last_save = time.monotonic()
 
     @property
@@ -103,11 +116,12 @@ class Trainer:
 
     def fit(self) -> Progress:
         """Train until the epochs are used up or the schedule says stop; continues a run that is under way."""
-        if not self.resume():
-            self.save("last")
-        if not self.progress.finished:
-            self.log.header()
         with self.interrupt:
+            if not self.resume():
+                self.save("last")
+                self.load("last")  # so that all processes start from the same bits
+            if not self.progress.finished:
+                self.log.header()
             while not self.progress.finished:
                 try:
                     self.run_epoch()
@@ -142,43 +156,51 @@ class Trainer:
                     raise Diverged(f"no finite gradient in {progress.failures} steps in a row")
                 bar.set_postfix_str(f"loss {progress.loss / max(1, progress.step - progress.skipped):.2f}")
                 bar.update()
-                if self.interrupt:
+                self.watch.after_step()
+                interrupted, save_is_due = self.agree()
+                if interrupted:
                     self.stop()
-                if time.monotonic() - self.last_save > self.config["save_every"] and progress.step < steps:
+                if save_is_due and progress.step < steps:
                     self.save("step")
 
     def step(self, batch) -> bool:
         """One optimiser step; False if it was skipped because its gradient is not finite."""
         progress = self.progress
-        loss = self.backward(batch)
-        norm, clipped = self.clip(self.model.parameters())
+        loss, norm = self.team.reduce(self.backward(batch))
+        clipped = self.clip(self.model.parameters(), norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             progress.skipped += 1
             return False
         self.schedule.set_rates(self.number)
         self.optimizer.step()
         progress.loss += loss
-        progress.norm += norm
+        progress.norm += float(norm)
         progress.clipped += clipped
         return True
 
+    def agree(self) -> tuple[bool, bool]:
+        """Whether a signal reached any process, and whether the main one wants to save; the smallest parts win."""
+        progress, due = self.progress, time.monotonic() - self.last_save > self.config["save_every"]
+        everyone = distributed.gather_numbers([self.interrupt.signal, due, progress.micro_batch_size])
+        progress.micro_batch_size = int(everyone[:, 2].min())
+        return bool(everyone[:, 0].any()), bool(everyone[0, 1])
+
     def backward(self, batch) -> float:
-        """Gradients of one step; on a GPU that runs out of memory, again in smaller parts."""
+        """Gradients of one step, or of this process's share of it; if memory runs out, again in smaller parts."""
         progress = self.progress
         while True:
             torch.manual_seed(step_seed(self.config["seed"], self.number, progress.recoveries))
             self.optimizer.zero_grad(set_to_none=True)
             try:
                 return self._accumulate(batch)
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if progress.micro_batch_size == 1:
-                    raise UserError(
-                        "one trial does not fit into GPU memory. Add --grad_checkpointing 1, "
-                        "or choose a shorter --crop_frame."
-                    ) from None
+                    raise does_not_fit(error) from None
             progress.micro_batch_size = (progress.micro_batch_size + 1) // 2
-            torch.cuda.empty_cache()
-            tqdm.write(f"GPU memory is full: going on with --micro_batch_size {progress.micro_batch_size}.")
+            free_unused()
+            tqdm.write(f"Memory is full: going on with --micro_batch_size {progress.micro_batch_size}.")
 
     def _accumulate(self, batch) -> float:
         total = torch.zeros(())
@@ -206,16 +228,16 @@ class Trainer:
         progress.start_epoch()
         if improved:
             progress.best, progress.best_epoch = scores["correlation"], progress.epoch
-            path = checkpoint_path(self.run_dir, "best")
-            save_checkpoint(path, self.config, self.task.mice, self.model.state_dict(), self.info())
+            self.write("best")
         verdict = self.schedule.step(improved) if due else "continue"
         if verdict == "restore":
             best = load_checkpoint(self.run_dir, "best")
-            load_weights(self.model, best.model_state, best.path)
+            load_weights(self.model, self.team.own_weights(best.model_state), best.path)
         progress.finished = "no improvement" if verdict == "stop" else "epochs" if last else ""
-        self.log.write(progress.rows)
+        if distributed.is_main():
+            self.log.write(progress.rows)
         self.save("last")
-        checkpoint_path(self.run_dir, "step").unlink(missing_ok=True)
+        self.remove_step()
 
     def _row(self, scores: dict[str, float], improved: bool) -> dict:
         """The epoch that ends, as a row of the log."""
@@ -252,26 +274,37 @@ class Trainer:
         self.load("last")
         self.progress.recoveries, self.progress.failures = recoveries, 0
         self.save("last")
-        checkpoint_path(self.run_dir, "step").unlink(missing_ok=True)
+        self.remove_step()
 
     def stop(self) -> None:
-        """Save and leave because of a signal."""
+        """Save and leave because of a signal to any process."""
         self.save("step")
         done = f"epoch {self.progress.epoch + 1}, step {self.progress.step} of {self.task.steps_per_epoch}"
         tqdm.write(f"Stopped in {done}; state saved. Run the same command again to continue.")
-        raise SystemExit(128 + self.interrupt.signal)
+        raise SystemExit(128 + int(distributed.gather_numbers([self.interrupt.signal]).max()))
 
     def save(self, which: str) -> None:
         """Write everything needed to go on, as it is now."""
         training = {
             "progress": dataclasses.asdict(self.progress),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.team.gather_optimizer(self.optimizer),
             "schedule": self.schedule.state_dict(),
             "clip": self.clip.state_dict(),
         }
-        path = checkpoint_path(self.run_dir, which)
-        save_checkpoint(path, self.config, self.task.mice, self.model.state_dict(), self.info(), training)
+        self.write(which, training)
         self.last_save = time.monotonic()
+
+    def write(self, which: str, training: dict | None = None) -> None:
+        """A checkpoint of the whole model; it is there for all processes when this returns."""
+        state = self.team.gather_weights()
+        if distributed.is_main():
+            path = checkpoint_path(self.run_dir, which)
+            save_checkpoint(path, self.config, self.task.mice, state, self.info(), training)
+        distributed.barrier()
+
+    def remove_step(self) -> None:
+        if distributed.is_main():
+            checkpoint_path(self.run_dir, "step").unlink(missing_ok=True)
 
     def info(self) -> dict:
         progress = self.progress
@@ -293,13 +326,14 @@ class Trainer:
             raise UserError(
                 f"{checkpoint.path}: holds weights but no training state; start anew with --clear_output_dir."
             )
-        load_weights(self.model, checkpoint.model_state, checkpoint.path)
-        self.optimizer.load_state_dict(checkpoint.training["optimizer"])
+        load_weights(self.model, self.team.own_weights(checkpoint.model_state), checkpoint.path)
+        self.optimizer.load_state_dict(self.team.own_optimizer(checkpoint.training["optimizer"]))
         self.schedule.load_state_dict(checkpoint.training["schedule"])
         self.clip.load_state_dict(checkpoint.training["clip"])
-        self.progress = Progress(**checkpoint.training["progress"])
-        if self.config["micro_batch_size"]:
-            self.progress.micro_batch_size = self.config["micro_batch_size"]
+        planned, self.progress = self.progress, Progress(**checkpoint.training["progress"])
+        if self.config["micro_batch_size"] or self.progress.processes != planned.processes:
+            self.progress.micro_batch_size = planned.micro_batch_size
+        self.progress.processes = planned.processes
 
 
 def step_seed(seed: int, number: int, recoveries: int = 0) -> int:

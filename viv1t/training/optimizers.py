@@ -52,7 +52,7 @@ def build_optimizer(groups: list[dict], config) -> torch.optim.Optimizer:
     """Schedule-free AdamW (Defazio et al. 2024) or AdamW, from the `adam_*` fields of an OptimizerConfig."""
     common = {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_eps}
     if not config.schedule_free:
-        return AdamW(groups, **common)
+        return AdamW(groups, fused=True, **common)  # a fourth of the time of a step over many small tensors
     return schedulefree.AdamWScheduleFree(
         groups,
         warmup_steps=config.adam_warmup_steps,
@@ -60,6 +60,11 @@ def build_optimizer(groups: list[dict], config) -> torch.optim.Optimizer:
         weight_lr_power=config.adam_weight_lr_power,
         **common,
     )
+
+
+def total_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Norm of all gradients as one vector."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 class GradientClip:
@@ -74,19 +79,16 @@ class GradientClip:
         self.percentile = percentile
         self.history = deque(maxlen=capacity)
 
-    def __call__(self, parameters: Iterable[nn.Parameter]) -> tuple[float, bool]:
-        """Clip in place; returns the norm before clipping and whether it exceeded the limit."""
-        parameters = [p for p in parameters if p.grad is not None]
-        norms = nn.utils.get_total_norm([p.grad for p in parameters])
-        norm = float(norms)
-        if not np.isfinite(norm):
-            return norm, False
-        limit = self._limit()
+    def __call__(self, parameters: Iterable[nn.Parameter], total_norm: Tensor) -> bool:
+        """Clip gradients whose norm over all parameters is `total_norm`, in place; whether it exceeded the limit."""
+        norm, limit = float(total_norm), self._limit()
+        if not math.isfinite(norm):
+            return False
         self.history.append(norm)
         if norm <= limit:
-            return norm, False
-        nn.utils.clip_grads_with_norm_(parameters, limit, norms)
-        return norm, True
+            return False
+        nn.utils.clip_grads_with_norm_(parameters, limit, total_norm)
+        return True
 
     def _limit(self) -> float:
         if self.limit > 0:

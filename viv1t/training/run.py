@@ -1,29 +1,23 @@
-"""The run folder of a training: may it be written, where does it start, what will it cost, what came out."""
+"""The run folder of a training: may it be written, where does it start, what came out."""
 
 import platform
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import viv1t
-from viv1t import io
+from viv1t import distributed, io
 from viv1t.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, load_core, load_weights, same_mouse
 from viv1t.constants import SKIP, TEST_TIERS, TRIAL_FRAMES
 from viv1t.data.loader import MouseData
 from viv1t.data.mouse import Mouse
-from viv1t.device import available_memory
 from viv1t.errors import UserError
 from viv1t.model.build import Model, build_model
 from viv1t.training.config import TrainConfig, differences
-from viv1t.training.log import duration
 from viv1t.training.task import ResponseTask
-
-PROBE_FRAMES = 32  # enough to measure the pace of a CPU
-MEMORY_SHARE = 0.6  # of what is free, for the activations of one pass through the core
 
 
 def is_finished(run_dir: Path, config: TrainConfig) -> bool:
@@ -152,84 +146,25 @@ def check_same_mice(run_dir: Path, mice: dict[str, Mouse]) -> None:
         )
 
 
-def plan_micro_batch(task: ResponseTask, config: TrainConfig) -> int:
-    """Trials per pass through the core: as asked, else as many of a step as fit into memory."""
-    round_size = config.fit.batch_size * len(task.mice)
-    if config.fit.micro_batch_size:
-        return min(config.fit.micro_batch_size, round_size)
-    if task.device.type == "cuda":
-        return round_size  # halved by the loop until it fits
-    if task.device.type == "mps":
-        return config.fit.batch_size
-    frames = clip_frames(config)
-    per_trial = task.model.estimate(frames, 1)["activation_bytes"]
-    return int(np.clip(MEMORY_SHARE * available_memory(task.device) / per_trial, 1, round_size))
-
-
-def clip_frames(config: TrainConfig) -> int:
-    return config.data.crop_frame if config.data.crop_frame > 0 else TRIAL_FRAMES
-
-
-def print_estimate(task: ResponseTask, config: TrainConfig, micro_batch_size: int) -> None:
-    """What the run will take, before its first step; extrapolated from training on a part of one trial."""
-    frames, trials = clip_frames(config), config.fit.batch_size * len(task.mice)
-    whole, part = task.model.estimate(frames, trials), task.model.estimate(frames, micro_batch_size)
-    step = whole["flops"] * seconds_per_flop(task, frames, config.fit.loss_skip)
-    epoch = task.steps_per_epoch * step
-    neurons = sum(mouse.num_neurons for mouse in task.mice.values())
-    precision = "bfloat16" if task.model.core.autocast_dtype else "float32"
-    print(
-        f"{len(task.mice)} mice, {neurons} neurons; {whole['parameters'] / 1e6:.2f} M parameters, core in "
-        f"{precision}.\n{task.steps_per_epoch} steps an epoch, {trials} clips of {frames} frames a step, "
-        f"{micro_batch_size} at once: {whole['flops'] / 1e12:.3g} TFLOP a step, "
-        f"about {part['activation_bytes'] / 2**30:.1f} GB of activations.\n"
-        f"Expect {duration(step)} a step, {duration(epoch)} an epoch, "
-        f"at most {duration(epoch * config.fit.epochs)} for {config.fit.epochs} epochs."
-    )
-
-
-def seconds_per_flop(task: ResponseTask, frames: int, skip: int) -> float:
-    """Pace of training, measured on one trial (on a CPU: on its first frames); leaves no trace in the model."""
-    if task.device.type == "cpu":
-        unanswered = frames - task.model.core.output_frames(frames)
-        frames = min(frames, skip + unanswered + PROBE_FRAMES)
-    mouse_id, data = next(iter(task.data.items()))
-    batch = data.batch(data.train_ids[:1], frames=frames)
-    task.model.train()
-    for _ in range(2):  # the first one warms up
-        start = time.perf_counter()
-        for loss in task.losses({mouse_id: batch}, 1):
-            loss.backward()
-        if task.device.type == "cuda":
-            torch.cuda.synchronize(task.device)
-        elapsed = time.perf_counter() - start
-    task.model.zero_grad(set_to_none=True)
-    return elapsed / task.model.estimate(batch.video.shape[2], 1)["flops"]
-
-
 def evaluate(run_dir: Path, task: ResponseTask) -> dict:
     """Score the best weights on the validation tier and every test tier with responses -> RUN/evaluation.json.
 
     {tier: {metric: {mouse: value, ..., "average": mean over mice}}}; correlation is the competition's metric.
     """
     best = load_checkpoint(run_dir, "best")
-    load_weights(task.model, best.model_state, best.path)
+    load_weights(task.model, task.team.own_weights(best.model_state), best.path)
     result = {}
     for tier in ("validation", *TEST_TIERS):
-        scores = {m: task.score(m, tier) for m, data in task.data.items() if has_responses(data, tier)}
+        scores = task.score(tier)
         if not scores:
             continue
         result[tier] = {}
         for metric in ("correlation", "single_trial_correlation"):
             values = {mouse_id: getattr(score, metric) for mouse_id, score in scores.items()}
             result[tier][metric] = {**values, "average": float(np.mean(list(values.values())))}
-    io.write_json(run_dir / "evaluation.json", result)
+    if distributed.is_main():
+        io.write_json(run_dir / "evaluation.json", result)
     return result
-
-
-def has_responses(data: MouseData, tier: str) -> bool:
-    trials = data.recording.trial_ids(tier)
-    return len(trials) > 0 and not data.cache.withheld[trials].all()
 
 
 def print_evaluation(result: dict) -> None:

@@ -3,6 +3,7 @@
 The loop knows nothing of mice or movies. Anything with the methods of `ResponseTask` can be trained by it.
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from viv1t import distributed
 from viv1t.constants import HEIGHT, SKIP, TRIAL_FRAMES, WIDTH
 from viv1t.data.loader import Batch, MouseData, TrainingBatches, tier_trials
 from viv1t.data.mouse import Mouse
@@ -21,6 +23,7 @@ from viv1t.estimators.accuracy import StreamingCorrelation, correlation, scored,
 from viv1t.model.build import Model
 from viv1t.training.config import TrainConfig
 from viv1t.training.losses import CRITERIONS, mouse_weights
+from viv1t.training.team import Alone
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,53 @@ class TierScore:
     trials: int
 
 
+class Tally:
+    """What the trials of one mouse add up to; the tallies of parts of a tier merge."""
+
+    def __init__(self, num_neurons: int):
+        self.loss, self.trials = 0.0, 0
+        self.single = np.zeros(num_neurons)  # correlations of single trials, added up
+        self.stream = StreamingCorrelation(num_neurons)
+
+    def update(self, loss: float, y: np.ndarray, y_pred: np.ndarray) -> None:
+        """One trial, (N, T) twice."""
+        self.loss, self.trials = self.loss + loss, self.trials + 1
+        self.single += correlation(y, y_pred, axis=-1)
+        self.stream.update(y, y_pred)
+
+    def state(self) -> dict:
+        """Numbers and tensors that `merge` takes."""
+        arrays = {"single": self.single, "mean": self.stream.mean, "moments": self.stream.moments}
+        numbers = {"loss": self.loss, "trials": self.trials, "frames": self.stream.count}
+        return numbers | {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def merge(self, state: dict) -> None:
+        self.loss, self.trials = self.loss + state["loss"], self.trials + state["trials"]
+        self.single += state["single"].numpy()
+        self.stream.merge(state["frames"], state["mean"].numpy(), state["moments"].numpy())
+
+    def score(self) -> TierScore:
+        return TierScore(
+            loss=self.loss / self.trials,
+            correlation=summarize(self.stream.value()).mean,
+            single_trial_correlation=summarize(self.single / self.trials).mean,
+            trials=self.trials,
+        )
+
+
 class ResponseTask:
     """One model, the recordings it learns from, and how its predictions are judged."""
 
-    def __init__(self, model: Model, mice: dict[str, MouseData], config: TrainConfig, device: torch.device):
-        self.model, self.data, self.device = model, mice, device
+    def __init__(
+        self,
+        model: Model,
+        mice: dict[str, MouseData],
+        config: TrainConfig,
+        device: torch.device,
+        team: Alone | None = None,
+    ):
+        self.model, self.device, self.team = model, device, team or Alone(model, list(mice))
+        self.data = {mouse_id: mice[mouse_id] for mouse_id in self.team.shares}  # of the mice that we have trials of
         self.criterion = CRITERIONS[config.fit.criterion]
         self.loss_skip = config.fit.loss_skip
         self.verbose = config.log.verbose
@@ -51,6 +96,7 @@ class ResponseTask:
             crop_frame=config.data.crop_frame,
             seed=config.fit.seed,
             num_workers=config.data.num_workers,
+            rows={mouse_id: share.rows for mouse_id, share in self.team.shares.items()},
         )
 
     @property
@@ -63,25 +109,34 @@ class ResponseTask:
     def losses(self, batches: dict[str, Batch], micro_batch_size: int) -> Iterator[Tensor]:
         """The loss of one step in parts to be added, one per pass through the core.
 
-        It is the mean over mice of each mouse's weighted loss per trial.
+        It is the mean over mice of each mouse's weighted loss per trial; of several processes, each has a part of it.
+        Random numbers follow from the seed of the step and from the trials that are shown, those of a readout from
+        its own mouse's alone. So they do not depend on the process that draws them, nor on what it drew before.
         """
-        sizes = {mouse_id: len(batch.video) for mouse_id, batch in batches.items()}
+        step = torch.initial_seed()
+        sizes = {mouse_id: batch.whole or len(batch.video) for mouse_id, batch in batches.items()}
         for part in split(batches, micro_batch_size):
-            inputs, targets = {}, {}
+            inputs, targets, seeds = {}, {}, {}
             for mouse_id, rows in part.items():
                 inputs[mouse_id], targets[mouse_id] = self._prepare(mouse_id, batches[mouse_id], rows)
+                first = (self.team.shares[mouse_id].rows.start or 0) + rows.start
+                seeds[mouse_id] = draw_seed(step, mouse_id, first)
+            torch.manual_seed(draw_seed(next(iter(seeds.values())), "core"))
             loss = torch.zeros((), device=self.device)
-            for mouse_id, y_pred in self.model(inputs).items():
+            for mouse_id, y_pred in self.model(inputs, seeds=seeds).items():
                 y = _align(targets[mouse_id], y_pred, self.loss_skip)
                 B = sizes[mouse_id]
                 of_mouse = self.criterion(y, y_pred[..., -y.shape[-1] :], share=len(y) / B)
-                loss = loss + self.weights[mouse_id] / (len(batches) * B) * of_mouse
+                loss = loss + self.weights[mouse_id] / (len(self.mice) * B) * of_mouse
             yield loss
 
-    def _bar(self, mouse_id: str, tier: str) -> Iterable[Batch]:
+    def _trials(self, mouse_id: str, tier: str) -> Iterable[Batch]:
+        """The trials of a tier that this process scores."""
+        data, share = self.data[mouse_id], self.team.shares[mouse_id]
+        part = slice(share.part, None, share.parts)
         return tqdm(
-            tier_trials(self.data[mouse_id], tier, max_frames=TRIAL_FRAMES),
-            total=len(self.data[mouse_id].recording.trial_ids(tier)),
+            tier_trials(data, tier, TRIAL_FRAMES, part),
+            total=len(data.recording.trial_ids(tier)[part]),
             desc=f"{tier}, mouse {mouse_id}",
             unit="trial",
             leave=False,
@@ -97,41 +152,48 @@ class ResponseTask:
 
     def validate(self, interrupted: Callable[[], bool]) -> dict[str, float] | None:
         """Mean over mice of loss and correlation on the validation tier; None when interrupted."""
-        scores = []
-        for mouse_id in self.data:
-            score = self.score(mouse_id, "validation", interrupted)
-            if score is None:
-                return None
-            scores.append(score)
+        scores = self.score("validation", interrupted)
+        if scores is None:
+            return None
         return {
-            "loss": float(np.mean([score.loss for score in scores])),
-            "correlation": float(np.mean([score.correlation for score in scores])),
+            "loss": float(np.mean([score.loss for score in scores.values()])),
+            "correlation": float(np.mean([score.correlation for score in scores.values()])),
         }
 
+    def score(self, tier: str, interrupted: Callable[[], bool] = lambda: False) -> dict[str, TierScore] | None:
+        """Scores of all mice with responses in a tier; None when interrupted. Every process scores what it holds."""
+        found = {}
+        for mouse_id, data in self.data.items():
+            if has_responses(data, tier):
+                found[mouse_id] = self._tally(mouse_id, tier, interrupted)
+        everyone = distributed.gather(None if interrupted() else found)
+        if None in everyone:
+            return None
+        tallies = {}
+        for mouse_id, mouse in self.mice.items():
+            parts = [part[mouse_id] for part in everyone if mouse_id in part]
+            if parts:
+                tallies[mouse_id] = Tally(mouse.num_neurons)
+            for part in parts:
+                tallies[mouse_id].merge(part)
+        return {mouse_id: tally.score() for mouse_id, tally in tallies.items()}
+
     @torch.no_grad()
-    def score(self, mouse_id: str, tier: str, interrupted: Callable[[], bool] = lambda: False) -> TierScore | None:
+    def _tally(self, mouse_id: str, tier: str, interrupted: Callable[[], bool]) -> dict:
         """Whole trials of one tier in evaluation mode, without the first frames that no score uses."""
         self.model.eval()
-        losses, single = [], []
-        stream = StreamingCorrelation(self.mice[mouse_id].num_neurons)
-        for batch in self._bar(mouse_id, tier):
+        tally = Tally(self.mice[mouse_id].num_neurons)
+        for batch in self._trials(mouse_id, tier):
             if interrupted():
-                return None
+                break
             if batch.responses is None:
                 continue
             inputs, y = self._prepare(mouse_id, batch, slice(None))
             y_pred = self.model.predict(mouse_id, *inputs)
             y, y_pred = (scored(x, batch.video.shape[2]) for x in (y, y_pred))
-            losses.append(self.weights[mouse_id] * float(self.criterion(y, y_pred)))
-            y, y_pred = y[0].cpu().numpy(), y_pred[0].cpu().numpy()
-            stream.update(y, y_pred)
-            single.append(correlation(y, y_pred, axis=-1))
-        return TierScore(
-            loss=float(np.mean(losses)),
-            correlation=summarize(stream.value()).mean,
-            single_trial_correlation=summarize(np.mean(single, axis=0)).mean,
-            trials=len(losses),
-        )
+            loss = self.weights[mouse_id] * float(self.criterion(y, y_pred))
+            tally.update(loss, y[0].cpu().numpy(), y_pred[0].cpu().numpy())
+        return tally.state()
 
 
 def check_mice(mice: dict[str, MouseData]) -> None:
@@ -156,6 +218,11 @@ def check_mice(mice: dict[str, MouseData]) -> None:
                 )
 
 
+def has_responses(data: MouseData, tier: str) -> bool:
+    trials = data.recording.trial_ids(tier)
+    return len(trials) > 0 and not data.cache.withheld[trials].all()
+
+
 def build_transforms(mouse: Mouse, config: TrainConfig) -> Transforms:
     return Transforms(
         mouse.statistics,
@@ -163,6 +230,12 @@ def build_transforms(mouse: Mouse, config: TrainConfig) -> Transforms:
         output=config.data.transform_output,
         center_crop=config.data.center_crop,
     )
+
+
+def draw_seed(seed: int, name: str, number: int = 0) -> int:
+    """A seed for one of several things that draw random numbers in a step."""
+    words = [seed, zlib.crc32(name.encode()), number]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def split(batches: dict[str, Batch], micro_batch_size: int) -> list[dict[str, slice]]:
