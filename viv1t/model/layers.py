@@ -47,11 +47,23 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0:
-            return x
-        if x.dtype not in INTEGERS or x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.dropout(x, self.p)
-        return _Masked.apply(x, keep_mask(x.shape, self.p), 1 / (1 - self.p))
+        if not self.has_cheap_masks(x):
+            return F.dropout(x, self.p, self.training)
+        return self.unscaled(x).mul_(1 / (1 - self.p))
+
+    def has_cheap_masks(self, x: torch.Tensor) -> bool:
+        on = self.training and self.p > 0 and not torch.compiler.is_compiling()
+        return on and x.dtype in INTEGERS and x.device.type == "cpu"
+
+    def unscaled(self, x: torch.Tensor, rectify: bool = False) -> torch.Tensor:
+        """Dropout, with `rectify` of the positive part of x, that leaves the factor 1 / (1 - p) to the caller."""
+        return _Masked.apply(x, keep_mask(x.shape, self.p), rectify)
+
+    def into(self, linear: nn.Linear, x: torch.Tensor, rectify: bool = False) -> torch.Tensor:
+        """linear(dropout(x)), with `rectify` of the positive part of x; the factor goes into the weights."""
+        if not self.has_cheap_masks(x):
+            return linear(self(F.relu(x) if rectify else x))
+        return F.linear(self.unscaled(x, rectify), linear.weight / (1 - self.p))
 
 
 INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
@@ -67,22 +79,21 @@ def keep_mask(shape: torch.Size, p: float) -> torch.Tensor:
 
 
 class _Masked(torch.autograd.Function):
-    """x times scale where the mask has its bits set, else 0."""
+    """x where the mask has its bits set (and, if `rectify`, x is positive), else 0."""
 
     @staticmethod
-    def forward(ctx, x, mask, scale):
+    def forward(ctx, x, mask, rectify):
+        integers = INTEGERS[x.dtype]
+        mask, bits = mask.to(integers), x.contiguous().view(integers)
+        if rectify:  # the sign bit, spread over all others
+            mask = bits.bitwise_right_shift(8 * x.element_size() - 1).bitwise_not_().bitwise_and_(mask)
         ctx.save_for_backward(mask)
-        ctx.scale = scale
-        return masked(x, mask, scale)
+        return torch.bitwise_and(bits, mask).view(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        return masked(grad, ctx.saved_tensors[0], ctx.scale), None, None
-
-
-def masked(x: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
-    integers = INTEGERS[x.dtype]
-    return torch.bitwise_and(x.contiguous().view(integers), mask.to(integers)).view(x.dtype).mul_(scale)
+        (mask,) = ctx.saved_tensors
+        return torch.bitwise_and(grad.contiguous().view(mask.dtype), mask).view(grad.dtype), None, None
 
 
 def drop_tokens(x: torch.Tensor, p: float) -> torch.Tensor:

@@ -57,7 +57,7 @@ class Block(nn.Module):
         attend = attention if self.config.flash_attention else plain_attention
         if attend is attention and memory is None and not slides and suits_fused_attention(qkv):
             y = fused_attention(qkv, table, self.heads, self.causal)
-            return self.attn_out(self.mha_dropout(y))
+            return self.mha_dropout.into(self.attn_out, y)
         q, k, v = rotated_heads(qkv, table, self.heads)
         if memory is not None:
             y = attend(q, *memory.extend(k, v), False)
@@ -65,7 +65,7 @@ class Block(nn.Module):
             y = sliding_attention(q, k, v, self.window, attend)
         else:
             y = attend(q, k, v, self.causal)
-        return self.attn_out(self.mha_dropout(y.transpose(1, 2).flatten(2)))
+        return self.mha_dropout.into(self.attn_out, y.transpose(1, 2).flatten(2))
 
     def projections(self, u: torch.Tensor) -> torch.Tensor:
         """Normalised sequences (R, n, D) -> queries, keys and values (R, n, 3 heads d), not yet rotated."""
@@ -87,7 +87,11 @@ class Block(nn.Module):
         memory.extend(k, v)
 
     def feed_forward(self, u: torch.Tensor) -> torch.Tensor:
-        return self.ff_out(F.linear(u, self.fused_linear.weight[3 * self.inner :]))
+        x = F.linear(u, self.fused_linear.weight[3 * self.inner :])
+        activation, dropout, linear = self.ff_out
+        if isinstance(activation, nn.ReLU):
+            return dropout.into(linear, x, rectify=True)
+        return dropout.into(linear, activation(x))
 
     def forward(self, x: torch.Tensor, memory: BlockMemory | None = None) -> torch.Tensor:
         if memory is not None:
@@ -162,14 +166,58 @@ class Transformer(nn.Module):
 
 
 def chunked(stack, x: torch.Tensor, registers, chunk: int, grad_checkpointing: bool) -> torch.Tensor:
-    """Run a stack on `chunk` sequences at a time; with checkpointing only the input of each chunk is kept."""
-    step = max(min(chunk, len(x)), 1)
-    use_checkpoint = grad_checkpointing and torch.is_grad_enabled()
-    parts = [
-        checkpoint(stack, part, registers, use_reentrant=False) if use_checkpoint else stack(part, registers)
-        for part in x.split(step)
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    """Run a stack on `chunk` sequences at a time; with checkpointing only the input of each chunk is kept.
+
+    Results are written where they belong at once: many that wait to be joined would keep the memory between them from
+    being used again.
+    """
+    parts = x.split(max(min(chunk, len(x)), 1))
+    if len(parts) == 1 or (torch.is_grad_enabled() and not grad_checkpointing):
+        if torch.is_grad_enabled() and grad_checkpointing:
+            return checkpoint(stack, x, registers, use_reentrant=False)
+        results = [stack(part, registers) for part in parts]
+        return results[0] if len(results) == 1 else torch.cat(results)
+    out = torch.empty_like(x)
+    places = out.split(len(parts[0]))
+    if not torch.is_grad_enabled():
+        for part, place in zip(parts, places, strict=True):
+            place.copy_(stack(part, registers))
+        return out
+    placed = []
+
+    def run(number: int, part: torch.Tensor) -> torch.Tensor:
+        first = number == len(placed)  # not when it is computed again
+        placed.extend([number] * first)
+        return _Placed.apply(stack(part, registers), places[number] if first else None)
+
+    return _Joined.apply(out, *(checkpoint(run, *part, use_reentrant=False) for part in enumerate(parts)))
+
+
+class _Placed(torch.autograd.Function):
+    """Copy to a place in a larger tensor. What is returned stands for the copy; it has its shape but no memory."""
+
+    @staticmethod
+    def forward(ctx, x, place):
+        if place is not None:
+            place.copy_(x)
+        return x.new_empty(()).expand_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+class _Joined(torch.autograd.Function):
+    """The larger tensor, once all its places are filled."""
+
+    @staticmethod
+    def forward(ctx, whole, *placed):
+        ctx.sizes = [len(part) for part in placed]
+        return whole.view_as(whole)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, *grad.split(ctx.sizes)
 
 
 class ViViT(nn.Module):
