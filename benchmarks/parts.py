@@ -3,7 +3,8 @@
 Shapes are those of the default ViViT: a chunk of 6,000 tokens as stochastic depth leaves it, 60 frames for tokeniser
 and readout. Forward and backward unless stated; both run in turns in one process, and the lower quartile is shown.
 
-    python benchmarks/parts.py          # about a minute on two cores
+    python benchmarks/parts.py             # about a minute on two cores
+    python benchmarks/parts.py --profile   # where the time of a bfloat16 block goes, on one thread
 """
 
 import platform
@@ -34,6 +35,9 @@ Pair = tuple[
 def main(args) -> None:
     choose_device("cpu")
     torch.manual_seed(0)
+    if args.profile:
+        profile()
+        return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}")
     print("| part | plain ms | ours ms | ratio |\n|---|---|---|---|")
     for name, pair in parts():
@@ -83,6 +87,42 @@ def parts():
     yield "stochastic depth, one block, float32", tuple(lambda block=block: block(tokens) for block in blocks)
 
 
+KINDS = {
+    "attention, forward": ("scaled_dot_product",),
+    "attention, products of the backward pass": ("aten::bmm",),
+    "attention, softmax": ("softmax",),
+    "linear maps": ("aten::mm",),
+    "normalisation": ("layer_norm",),
+}
+
+
+def profile() -> None:
+    """Share of each kind of work in one spatial block as it is trained: forward, again with a graph, and backward."""
+    torch.set_num_threads(1)
+    block = models("fixed")[0].train().core.vivit.spatial_transformer.blocks[0]
+    tokens = torch.randn(10, 600, 112, requires_grad=True)
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                block(tokens)
+            y = block(tokens)
+        y.sum().backward()
+
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for _ in range(5):
+            step()
+    events = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total, told = sum(events.values()), 0.0
+    print(f"one block, {total / 5000:.0f} ms on one thread\n| kind of work | share |\n|---|---|")
+    for name, words in KINDS.items():
+        spent = sum(time for key, time in events.items() if any(word in key for word in words))
+        told += spent
+        print(f"| {name} | {100 * spent / total:.0f} % |")
+    print(f"| elementwise work and copies | {100 * (1 - told / total):.0f} % |")
+
+
 def kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -130,6 +170,7 @@ def models(depth: str):
 
 def parser():
     parser = cli.Parser(__doc__)
+    parser.add_argument("--profile", action="store_true", help="only show where the time of a block goes")
     parser.add_argument("--repeats", type=cli.number(int, 1), default=12, help="of each part (default: 12)")
     return parser
 
