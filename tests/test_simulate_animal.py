@@ -158,7 +158,7 @@ class TestTuning:
     def test_closed_form_gratings_equal_the_movie(self, animal):
         rows = np.flatnonzero(animal.neurons["kind"] == "gabor")[:4]
         neurons, frames = animal.neurons.iloc[rows], 60
-        places = filters.local_coordinates(SENSORIUM, neurons[["azimuth_deg", "elevation_deg"]].to_numpy())
+        places = SENSORIUM.local_coordinates(neurons[["azimuth_deg", "elevation_deg"]].to_numpy())
         images = filters.grating(*places, neurons["direction_deg"], neurons["sf_cpd"])
         images *= np.hypot(*places)[..., 0] < 20
         seen = gratings.project(animal.circuit, torch.as_tensor(images, dtype=torch.complex64), rows)

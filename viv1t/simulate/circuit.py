@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from viv1t.geometry import Monitor
+from viv1t.geometry import Monitor, drift_axis
 from viv1t.simulate import filters
 
 SURROUND_POWER = 1.5  # of the surround's energy: negligible at contrast 0.05, strong at 1
@@ -102,7 +102,7 @@ class Circuit:
         self._amplitudes[1] *= balance
         self.even, self.odd, self.centre, self.ring = map(self._tensor, (even, odd, centre, ring))
         self._scales = [list(map(self._tensor, self._derivatives(blur))) for blur in filters.POOL_BLURS]
-        right, up = filters.drift_axis(self.neurons["direction_deg"].to_numpy())
+        right, up = drift_axis(self.neurons["direction_deg"].to_numpy())
         self._axis = self._tensor(np.stack([right, -up]))  # rows of an image grow downward
 
     def _derivatives(self, blur: float) -> tuple[np.ndarray, ...]:
@@ -145,7 +145,7 @@ class Circuit:
         for start in range(0, len(self.neurons), 64):
             block = self.neurons.iloc[start : start + 64]
             rows = slice(start, start + len(block))
-            places = filters.local_coordinates(self.monitor, block[["azimuth_deg", "elevation_deg"]].to_numpy())
+            places = self.monitor.local_coordinates(block[["azimuth_deg", "elevation_deg"]].to_numpy())
             cpd = np.where(block["kind"] == "luminance", filters.POOL_CPD, block["sf_cpd"])
             image = filters.grating(*places, block["direction_deg"], cpd).astype(np.complex64)
             pools = self.pooled_products(torch.as_tensor(image, device=self.device), rows)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from viv1t.constants import FPS
-from viv1t.geometry import Monitor
+from viv1t.geometry import Monitor, drift_axis
+from viv1t.stimulus.gratings import plane_wave
 
 TAPS = 28  # frames of memory of the feedforward path
 DECAY = 3.0  # frames, time constant of the temporal kernels
@@ -13,48 +14,6 @@ POOL_BLURS = (2.0, 6.0)  # deg, two scales of contrast detectors: together flat 
 POOL_CPD = 0.04  # cycles/deg at which the pool of an untuned neuron counts as 1
 HOLE = 3.0  # the surround spares the field: width of its hole, in envelope sd
 SUBPIXELS = 2  # each pixel's weight is the mean over a 2 x 2 grid of points in it
-
-
-def local_coordinates(monitor: Monitor, centres: np.ndarray, subpixels: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Position of every pixel seen from a field centre, in degrees along great circles.
-
-    centres (K, 2) as (azimuth, elevation) -> (right, up), each (K, height, width, subpixels**2).
-    """
-    sight = _fine_sight(monitor, subpixels)
-    azimuth, elevation = np.radians(centres).T[:, :, None, None, None]
-    forward = np.stack([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
-    east = np.stack([np.cos(azimuth), np.zeros_like(azimuth), -np.sin(azimuth)])
-    north = np.stack([-np.sin(azimuth) * np.sin(elevation), np.cos(elevation), -np.cos(azimuth) * np.sin(elevation)])
-    dot = [sum(axis[i] * sight[..., i] for i in range(3)) for axis in (forward, east, north)]
-    sine = np.hypot(dot[1], dot[2])
-    angle = np.degrees(np.arctan2(sine, dot[0]))
-    stretch = np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), np.degrees(1.0))
-    return dot[1] * stretch, dot[2] * stretch
-
-
-def _fine_sight(monitor: Monitor, subpixels: int) -> np.ndarray:
-    """Unit vectors to points within each pixel, (height, width, subpixels**2, 3) as (right, up, forward)."""
-    offset = (np.arange(subpixels) + 0.5) / subpixels - 0.5
-    dx, dy = (grid.ravel() for grid in np.meshgrid(offset, offset))
-    x = np.arange(monitor.width)[None, :, None] + dx
-    y = np.arange(monitor.height)[:, None, None] + dy
-    x, y = np.broadcast_arrays(x, y)
-    right = (x - monitor.centre[0]) * monitor.pitch[0]
-    up = (monitor.centre[1] - y) * monitor.pitch[1]
-    sight = np.stack([right, up, np.full_like(right, monitor.distance_cm)], axis=-1)
-    return sight / np.linalg.norm(sight, axis=-1, keepdims=True)
-
-
-def solid_angle(monitor: Monitor) -> np.ndarray:
-    """Solid angle of each pixel relative to one at the screen centre, (height, width)."""
-    cosine = monitor.lines_of_sight()[..., 2]
-    return cosine**3
-
-
-def drift_axis(direction_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vector (right, up) of a motion direction: 0 left, 90 down, 180 right, 270 up."""
-    angle = np.radians(direction_deg)
-    return -np.cos(angle), -np.sin(angle)
 
 
 def spatial_filters(neurons: pd.DataFrame, monitor: Monitor, cell: int) -> tuple[np.ndarray, ...]:
@@ -88,8 +47,8 @@ def _filter_block(neurons: pd.DataFrame, monitor: Monitor) -> tuple[np.ndarray, 
     def column(name):
         return neurons[name].to_numpy(float)[:, None, None, None]
 
-    right, up = local_coordinates(monitor, neurons[["azimuth_deg", "elevation_deg"]].to_numpy(), SUBPIXELS)
-    area = solid_angle(monitor)
+    right, up = monitor.local_coordinates(neurons[["azimuth_deg", "elevation_deg"]].to_numpy(), SUBPIXELS)
+    area = monitor.solid_angle()
     ex, ey = drift_axis(column("direction_deg"))
     along, across = right * ex + up * ey, right * ey - up * ex
     sigma, radius = column("sigma_deg"), np.hypot(right, up)
@@ -122,17 +81,16 @@ def grating_response(neurons: pd.DataFrame, monitor: Monitor, even: np.ndarray, 
     for start in range(0, len(neurons), 64):
         rows = slice(start, start + 64)
         cpd = np.where(neurons["kind"].iloc[rows] == "luminance", 0.0, neurons["sf_cpd"].iloc[rows])
-        places = local_coordinates(monitor, neurons[["azimuth_deg", "elevation_deg"]].iloc[rows].to_numpy())
+        places = monitor.local_coordinates(neurons[["azimuth_deg", "elevation_deg"]].iloc[rows].to_numpy())
         wave = grating(*places, neurons["direction_deg"].iloc[rows], cpd).conj().reshape(len(cpd), -1)
         amplitudes.append([(weights[rows] * wave).sum(axis=1) for weights in (even, odd)])
     return np.concatenate(amplitudes, axis=1)
 
 
 def grating(right: np.ndarray, up: np.ndarray, direction_deg, cpd) -> np.ndarray:
-    """exp(2 pi i f u), (N, H, W) complex, for positions (N, H, W, 1) in degrees; u grows along the drift."""
-    ex, ey = (np.reshape(e, (-1, 1, 1)) for e in drift_axis(np.asarray(direction_deg, dtype=float)))
-    phase = 2 * np.pi * np.reshape(np.asarray(cpd), (-1, 1, 1)) * (right[..., 0] * ex + up[..., 0] * ey)
-    return np.cos(phase) + 1j * np.sin(phase)
+    """A plane wave for each of N neurons, (N, H, W) complex, at positions (N, H, W, 1) around its field."""
+    direction, cpd = (np.reshape(x, (-1, 1, 1)) for x in (np.asarray(direction_deg, dtype=float), np.asarray(cpd)))
+    return plane_wave(right[..., 0], up[..., 0], direction, cpd)
 
 
 def temporal_pair(tf_hz, latency, decay=DECAY, taps=TAPS) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,10 @@ import pandas as pd
 
 from viv1t.constants import FPS, GREY
 from viv1t.geometry import Monitor
-from viv1t.simulate.filters import drift_axis, local_coordinates
 from viv1t.simulate.scenes import natural_image
+from viv1t.stimulus import dots, noise
+from viv1t.stimulus.gratings import gabor
+from viv1t.stimulus.levels import grey_levels
 
 DIRECTIONS = tuple(range(0, 360, 45))
 GABOR_BLOCK, GABOR_SIGMA = 25, 17.7  # frames, deg
@@ -22,7 +24,6 @@ DOT_FRAMES, DOT_SIGMA = 9, 8.0  # frames per dot, deg
 DOT_SURPLUS = 5  # per cent: these trials are 315 frames where others are 300, so that 6 clips show every dot once
 DOT_COLUMNS, DOT_ROWS = np.linspace(9, 54, 15) / 64, np.linspace(8, 27.5, 7) / 36  # share of the screen
 KINEMATOGRAM_BLOCK, COHERENCES = 50, (0.0, 0.3, 0.6, 1.0)
-KINEMATOGRAM_SPEED, KINEMATOGRAM_RADIUS, KINEMATOGRAM_LIFE = 40.0, 4.0, 20  # deg/s, deg, frames
 PINK_BLOCK, PINK_SPEED = 25, 30.0  # frames, deg/s
 IMAGE_FRAMES = 15  # shown, and again grey
 
@@ -31,13 +32,11 @@ def drifting_gabor(clip: int, clips: int, seed, monitor: Monitor, frames: int) -
     """Gabor patches at the screen centre, 8 directions x 3 spatial x 3 temporal frequencies, 25 frames each."""
     table = _blocks(product(DIRECTIONS, GABOR_CPD, GABOR_HERTZ), GABOR_BLOCK, clip, clips, seed, frames)
     table.columns = ["direction_deg", "sf_cpd", "tf_hz"]
-    right, up = (x[0, :, :, 0] for x in local_coordinates(monitor, np.zeros((1, 2))))
-    envelope = np.exp(-(right**2 + up**2) / (2 * GABOR_SIGMA**2))
-    ex, ey = (e[:, None, None] for e in drift_axis(table["direction_deg"].to_numpy()))
-    cpd, hertz = (table[name].to_numpy()[:, None, None] for name in ("sf_cpd", "tf_hz"))
-    time = np.arange(frames)[:, None, None] / FPS
-    wave = np.cos(2 * np.pi * (cpd * (right * ex + up * ey) - hertz * time))
-    return _grey_levels(envelope * wave), table
+    blocks = [  # time counts from the start of the clip
+        gabor(monitor, *row, length, GABOR_SIGMA, phase_deg=360 * row.tf_hz * start / FPS, dtype=float)
+        for start, length, row in _shown(table, GABOR_BLOCK)
+    ]
+    return grey_levels(np.concatenate(blocks)), table
 
 
 def gaussian_dots(clip: int, clips: int, seed, monitor: Monitor, frames: int) -> tuple[np.ndarray, pd.DataFrame]:
@@ -46,38 +45,20 @@ def gaussian_dots(clip: int, clips: int, seed, monitor: Monitor, frames: int) ->
     frames += frames * DOT_SURPLUS // 100
     table = _blocks(grid, DOT_FRAMES, clip, clips, seed, frames)
     table.columns = ["x_px", "y_px", "is_black"]
-    places = table.drop_duplicates()
-    right, up = (x[..., 0] for x in local_coordinates(monitor, monitor.to_degrees(places[["x_px", "y_px"]])))
-    blobs = np.exp(-(right**2 + up**2) / (2 * DOT_SIGMA**2)) * (1 - 2 * places["is_black"].to_numpy()[:, None, None])
-    row = pd.Series(np.arange(len(places)), index=pd.MultiIndex.from_frame(places))
-    shown = row.loc[list(table.itertuples(index=False, name=None))].to_numpy()
+    blocks = [
+        dots.gaussian_dot(monitor, (row.x_px, row.y_px), DOT_SIGMA, 1 - 2 * row.is_black, length, dtype=float)
+        for _, length, row in _shown(table, DOT_FRAMES)
+    ]
     table["sigma_deg"] = DOT_SIGMA
-    return _grey_levels(blobs)[shown], table
+    return grey_levels(np.concatenate(blocks)), table
 
 
 def random_dots(clip: int, clips: int, seed, monitor: Monitor, frames: int) -> tuple[np.ndarray, pd.DataFrame]:
     """Random dot kinematograms: a share of the dots moves in one direction, the others each in their own."""
     table = _blocks(product(DIRECTIONS, COHERENCES), KINEMATOGRAM_BLOCK, clip, clips, seed, frames)
     table.columns = ["direction_deg", "coherence"]
-    rng = np.random.default_rng(seed)
-    pitch = monitor.degrees_per_pixel
-    count = round(0.25 * monitor.width * monitor.height * pitch**2 / (np.pi * KINEMATOGRAM_RADIUS**2))
-    size = np.array([monitor.width, monitor.height], float)
-    position, own = rng.uniform(0, size, (count, 2)), rng.uniform(0, 360, count)
-    rank, age = rng.permutation(count) / count, rng.integers(0, KINEMATOGRAM_LIFE, count)
-    sign = rng.choice((-1, 1), count).astype(np.float32)
-    video = np.empty((frames, monitor.height, monitor.width))
-    x, y = np.arange(monitor.width, dtype=np.float32), np.arange(monitor.height, dtype=np.float32)
-    for t, (direction, coherence) in enumerate(table.itertuples(index=False)):
-        dx, dy = drift_axis(np.where(rank < coherence, direction, own))
-        position = np.float32((position + np.stack([dx, -dy], 1) * KINEMATOGRAM_SPEED / FPS / pitch) % size)
-        reborn = age == 0
-        position[reborn] = rng.uniform(0, size, (reborn.sum(), 2))
-        age = np.where(reborn, KINEMATOGRAM_LIFE, age) - 1
-        across, down = (x - position[:, :1]) ** 2, (y - position[:, 1:]) ** 2
-        distance = np.sqrt(down[:, :, None] + across[:, None], dtype=np.float32)
-        video[t] = np.tensordot(sign, np.clip(KINEMATOGRAM_RADIUS / pitch + 0.5 - distance, 0, 1), 1).clip(-1, 1)
-    return _grey_levels(video), table
+    signals = table["direction_deg"], table["coherence"]
+    return grey_levels(dots.random_dots(monitor, *signals, frames, np.random.default_rng(seed))), table
 
 
 def pink_noise(clip: int, clips: int, seed, monitor: Monitor, frames: int) -> tuple[np.ndarray, pd.DataFrame]:
@@ -85,21 +66,11 @@ def pink_noise(clip: int, clips: int, seed, monitor: Monitor, frames: int) -> tu
     table = _blocks(product(DIRECTIONS), PINK_BLOCK, clip, clips, seed, frames)
     table.columns = ["direction_deg"]
     rng = np.random.default_rng(seed)
-    shape = (2 * monitor.height, 2 * monitor.width)
-    fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])
-    radius = np.maximum(np.hypot(fx, fy), 1 / shape[1])
-    video = np.empty((frames, monitor.height, monitor.width))
-    for start in range(0, frames, PINK_BLOCK):
-        ex, ey = drift_axis(table["direction_deg"].iloc[start])
-        along = (fx * ex - fy * ey) / radius
-        spectrum = np.fft.rfft2(rng.standard_normal(shape)) * np.exp(4 * (along**2 - 1)) / radius
-        spectrum[0, 0] = 0
-        spectrum *= 0.45 / np.fft.irfft2(spectrum, shape).std()
-        turn = np.exp(-2j * np.pi * (fx * ex - fy * ey) * PINK_SPEED / FPS / monitor.degrees_per_pixel)
-        for t in range(start, min(start + PINK_BLOCK, frames)):
-            video[t] = np.fft.irfft2(spectrum, shape)[: monitor.height, : monitor.width]
-            spectrum *= turn
-    return _grey_levels(video), table
+    blocks = [
+        noise.directional_noise(monitor, row.direction_deg, PINK_SPEED, length, rng, dtype=float)
+        for _, length, row in _shown(table, PINK_BLOCK)
+    ]
+    return grey_levels(np.concatenate(blocks)), table
 
 
 def image(clip: int, clips: int, seed, monitor: Monitor, frames: int) -> tuple[np.ndarray, pd.DataFrame]:
@@ -132,5 +103,8 @@ def _blocks(conditions, length: int, clip: int, clips: int, seed, frames: int) -
     return pd.DataFrame(chosen).iloc[np.repeat(np.arange(need), length)[:frames]].reset_index(drop=True)
 
 
-def _grey_levels(contrast: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(GREY + 127.5 * contrast), 0, 255).astype(np.uint8)
+def _shown(table: pd.DataFrame, length: int):
+    """(first frame, number of frames, row) of every block in a table with one row per frame."""
+    rows = list(table.itertuples(index=False))
+    for start in range(0, len(rows), length):
+        yield start, min(length, len(rows) - start), rows[start]

@@ -52,7 +52,7 @@ class Bench:
         self.direction = self.neurons["direction_deg"].to_numpy()
         self.cpd, self.hertz = self.neurons["sf_cpd"].to_numpy(), self.neurons["tf_hz"].to_numpy()
         centres = self.neurons[["azimuth_deg", "elevation_deg"]].to_numpy()
-        self.places = [x.astype(np.float32) for x in filters.local_coordinates(self.monitor, centres)]
+        self.places = [x.astype(np.float32) for x in self.monitor.local_coordinates(centres)]
         self.eccentricity = np.hypot(*self.places)[..., 0]
         self.grating = self.image(self.direction, self.cpd)
         self.orthogonal = self.image(self.direction + 90, self.cpd)
