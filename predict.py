@@ -109,7 +109,7 @@ def predict_mouse(twin: Twin, cache: Cache, tiers: list[str], args) -> None:
     shortest = min(wanted, key=lambda i: cache.frames[i])
     if cache.frames[shortest] <= args.skip:
         raise UserError(f"--skip {args.skip} leaves nothing of trial {shortest} ({cache.frames[shortest]} frames).")
-    distributed.main_does(open_parts, parts, attributes | {"batch_size": args.batch_size, "compile": args.compile})
+    distributed.main_does(io.open_parts, parts, attributes | {"batch_size": args.batch_size, "compile": args.compile})
     batches = equal_batches({i: int(cache.frames[i]) for i in wanted}, args.batch_size)
     predict_parts(twin, cache, distributed.share(batches), parts, args)
     distributed.barrier()
@@ -127,15 +127,6 @@ def predicted_before(path: Path, attributes: dict) -> set[int]:
             return set(responses.tiers)
         print(f"{path}: made by another checkpoint, recording or setting; replaced.")
         return set()
-
-
-def open_parts(parts: Path, settings: dict) -> None:
-    """A folder for finished trials; what was made with other settings is dropped."""
-    told = parts / "settings.json"
-    if not told.is_file() or io.read_json(told) != settings:
-        shutil.rmtree(parts, ignore_errors=True)
-        io.write_json(told, settings)
-    io.remove_leftovers(parts)
 
 
 def predict_parts(twin: Twin, cache: Cache, batches: list[list[int]], parts: Path, args) -> None:

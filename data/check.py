@@ -55,7 +55,7 @@ def describe(recording: Recording) -> dict:
         "neurons": recording.num_neurons,
         "depth (um)": f"{depth.min():.0f} to {depth.max():.0f}",
         "frame (px)": f"{recording.frame_size[0]} x {recording.frame_size[1]}",
-        "monitor (cm)": f"{monitor.width_cm} x {monitor.height_cm} at {monitor.distance_cm}",
+        "monitor (cm)": f"{monitor.width_cm} x {monitor.height_cm} at {monitor.distance_cm}" if monitor else "unknown",
         "frames per s": f"{recording.fps:g}",
     }
     return row | {f"trials {tier}": int((recording.tiers == tier).sum()) for tier in TIERS.values()}

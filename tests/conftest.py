@@ -112,6 +112,22 @@ def causal_run(tiny_recording_dir, tmp_path_factory) -> Path:
     return run_dir
 
 
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory) -> Path:
+    """Two simulated mice of 60 neurons: simA saw Gaussian dots, simB drifting Gabors. Read only."""
+    import runpy
+    import sys
+
+    data_dir = tmp_path_factory.mktemp("lab")
+    flags = "--mice 2 --neurons 60 --trials 2 --clips 6 --repeats 1 --bonus_repeats 2 --num_workers 1"
+    before, sys.argv = sys.argv, ["simulate.py", "--data_dir", str(data_dir), *flags.split()]
+    try:
+        runpy.run_path(str(Path(__file__).parents[1] / "data" / "simulate.py"), run_name="__main__")
+    finally:
+        sys.argv = before
+    return data_dir
+
+
 @pytest.fixture
 def make_recording(tmp_path):
     """Factory: `make_recording(name="mouse", **write_recording's arguments)` -> folder, to be spoilt by the test."""

@@ -11,18 +11,20 @@ PACKAGE = ROOT / "viv1t"
 # From the ground up; a module may import from its own level if listed in WITHIN, and from every level below.
 LEVELS = (
     {"constants", "geometry", "errors"},
-    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies"},
+    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies", "measurements"},
     {"data", "simulate"},
-    {"device", "distributed", "model", "training", "evaluation"},
+    {"device", "distributed", "model", "training", "evaluation", "shown", "truth"},
     {"checkpoint"},
     {"inference"},
-    {"streaming"},
+    {"streaming", "presentation"},
+    {"subjects"},
+    {"experiment"},
 )
 WITHIN = {
-    ("cli", "io"), ("results", "io"), ("movies", "io"), ("baselines", "io"), ("baselines", "estimators"),
-    ("stats", "estimators"), ("training", "device"), ("training", "model"), ("model", "device"),
-    ("training", "checkpoint"), ("training", "distributed"), ("device", "distributed"), ("constants", "errors"),
-    ("geometry", "constants"), ("simulate", "data"),
+    ("cli", "io"), ("results", "io"), ("results", "cli"), ("movies", "io"), ("measurements", "io"),
+    ("baselines", "io"), ("baselines", "estimators"), ("estimators", "stats"), ("training", "device"),
+    ("training", "model"), ("model", "device"), ("training", "checkpoint"), ("training", "distributed"),
+    ("device", "distributed"), ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),
 }  # fmt: skip
 TORCH_FROM = 2  # the first level that may import torch
 

@@ -104,12 +104,13 @@ def test_a_neuron_cannot_come_and_go(make_recording):
     assert "neuron 2" in refusal(folder)
 
 
-def test_monitor_comes_from_the_recording_or_from_its_lab(make_recording):
+def test_monitor_comes_from_the_recording_or_from_its_lab(make_recording, capsys):
     folder = make_recording(frame_size=(18, 32))
-    assert (Recording(folder).monitor.height, Recording(folder).monitor.width) == (18, 32)
+    assert Recording(folder).monitor is None and "monitor" in capsys.readouterr().out
     values = {"width_cm": 40.0, "height_cm": 20.0, "distance_cm": 12.0, "fps": 25}
     (folder / "meta" / "monitor.json").write_text(json.dumps(values))
     recording = Recording(folder)
+    assert (recording.monitor.height, recording.monitor.width) == (18, 32)
     assert (recording.monitor.width_cm, recording.monitor.distance_cm, recording.fps) == (40.0, 12.0, 25)
     for lab, monitor in (("sensorium", SENSORIUM), ("rochefort-lab", ROCHEFORT)):
         assert Recording(make_recording(f"../{lab}/mouse")).monitor == monitor

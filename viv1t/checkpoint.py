@@ -155,7 +155,7 @@ def pack_mouse(mouse: Mouse) -> dict:
         "id": mouse.id,
         **arrays,
         "statistics": statistics,
-        "monitor": mouse.monitor.to_dict(),
+        "monitor": mouse.monitor and mouse.monitor.to_dict(),
         "fps": float(mouse.fps),
         "train_size": int(mouse.train_size),
     }
@@ -167,7 +167,7 @@ def unpack_mouse(packed: dict) -> Mouse:
         variable: {name: value.numpy() for name, value in statistics.items()}
         for variable, statistics in packed["statistics"].items()
     }
-    values["monitor"] = Monitor(**packed["monitor"])
+    values["monitor"] = packed["monitor"] and Monitor(**packed["monitor"])
     return Mouse(**values)
 
 

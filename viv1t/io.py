@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import uuid
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed process left in `folder`."""
     for temporary in folder.glob(".*.tmp"):
         temporary.unlink(missing_ok=True)
+
+
+def open_parts(folder: Path, settings: dict) -> None:
+    """A folder for the finished parts of a long job; what was made with other settings is dropped."""
+    told = folder / "settings.json"
+    if not told.is_file() or read_json(told) != settings:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(told, settings)
+    remove_leftovers(folder)
 
 
 def write_text(path: Path | str, text: str) -> None:

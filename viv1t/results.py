@@ -12,7 +12,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
+from viv1t.cli import did_you_mean
+from viv1t.constants import TIERS
 from viv1t.errors import UserError
 from viv1t.io import replacing
 
@@ -33,6 +36,10 @@ RESULTS = {
     "baselines": Result("baselines/mouse{mouse}.npz", "fitted baselines", "evaluate.py"),
     "evaluation": Result("evaluation_tiers.json", "scores, ceilings and baselines", "evaluate.py"),
     "neurons": Result("evaluation_neurons.csv", "scores of every neuron", "evaluate.py"),
+    "retinotopy": Result("retinotopy/mouse{mouse}.h5", "responses to noise", "tuning_retinotopy/predict_noise.py"),
+    "maps": Result("retinotopy/maps_mouse{mouse}.npy", "maps of receptive fields", "tuning_retinotopy/fit_aRFs.py"),
+    "fields": Result("aRF.csv", "artificial receptive fields", "tuning_retinotopy/fit_aRFs.py"),
+    "direction": Result("direction/mouse{mouse}.h5", "responses to gratings", "tuning_direction/predict_gratings.py"),
     "report": Result("report.html", "the report", "report.py"),
 }
 
@@ -53,6 +60,39 @@ def require(run_dir: Path | str, name: str, mouse: str = "") -> Path:
             f"{path} ({result.holds}): no such file. Make it with 'python {result.made_by} --output_dir {run_dir}'."
         )
     return path
+
+
+PREFERRED = ("live_main", "final_main", "validation")  # what figures show if nothing else is asked for
+
+
+def read_scores(run_dir: Path | str) -> pd.DataFrame:
+    """The scores of every neuron: one row for each mouse, neuron and tier."""
+    return pd.read_csv(require(run_dir, "neurons"), dtype={"mouse": str})
+
+
+def choose_tier(name: str | None, scored: Iterable[str]) -> str:
+    """One of the tiers of a table of scores, by any of its names; without a name, the main test tier among them."""
+    scored = list(dict.fromkeys(scored))
+    name = TIERS.get(name, name) or next((tier for tier in PREFERRED if tier in scored), scored[0])
+    if name not in scored:
+        raise UserError(f"--ds_tier {name} was not scored{did_you_mean(name, scored)}; scored: {', '.join(scored)}.")
+    return name
+
+
+def find_mice(run_dir: Path | str, name: str, mouse_ids: Sequence[str] | None = None) -> list[str]:
+    """The mice for which a result exists, or those asked for, each of which must have it."""
+    if mouse_ids is None:
+        pattern = RESULTS[name].path.format(mouse="*")
+        start, stop = map(len, pattern.split("*"))
+        mouse_ids = sorted(str(p.relative_to(run_dir))[start:-stop] for p in Path(run_dir).glob(pattern)) or [""]
+    for mouse_id in mouse_ids:
+        require(run_dir, name, mouse_id)
+    return list(mouse_ids)
+
+
+def read_fields(run_dir: Path | str) -> pd.DataFrame:
+    """The receptive fields of all mice: a row for each `mouse` and `neuron`, with `x`, `y` in pixels and `bad_fit`."""
+    return pd.read_csv(require(run_dir, "fields"), dtype={"mouse": str})
 
 
 def write_responses(path: Path, trials: Iterable[tuple[int, str, np.ndarray]], attributes: dict) -> None:

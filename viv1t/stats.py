@@ -1,6 +1,7 @@
-"""Intervals: how far a mean over neurons, or over animals, would move in another sample.
+"""Intervals, and tests by permutation: how far a number would move in another sample, or if nothing were there.
 
 Percentile bootstrap with a seeded Generator; every interval comes with the numbers of neurons and animals behind it.
+Angles come in degrees.
 """
 
 from collections.abc import Sequence
@@ -66,6 +67,61 @@ def hierarchical_bootstrap(
     low, high = _percentiles(means.mean(axis=1), level)
     mean = float(np.mean([values.mean() for values in per_animal]))
     return Interval(mean, low, high, sum(map(len, per_animal)), animals=M, level=level)
+
+
+def bootstrap_correlation(
+    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, resamples: int = 1000, level: float = 0.95
+) -> Interval:
+    """Pearson correlation of two measures of the same neurons (N,), and its interval; pairs with a NaN are left out.
+
+    NaN for fewer than 3 pairs, or when either measure is constant.
+    """
+    valid = np.isfinite(a) & np.isfinite(b)
+    pairs = np.stack([a[valid], b[valid]]).astype(np.float64)  # (2, n)
+    n = pairs.shape[1]
+    if n < 3 or not (np.ptp(pairs, axis=1) > 0).all():
+        return Interval(np.nan, np.nan, np.nan, n, level=level)
+    draws = np.empty(resamples)
+    step = max(1, CHUNK // (2 * n))
+    for start in range(0, resamples, step):
+        stop = min(start + step, resamples)
+        draws[start:stop] = _pearson(*pairs[:, rng.integers(n, size=(stop - start, n))])
+    low, high = _percentiles(draws[np.isfinite(draws)], level)
+    return Interval(float(_pearson(*pairs)), low, high, n, level=level)
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlation along the last axis; NaN where either is constant."""
+    a, b = (x - x.mean(axis=-1, keepdims=True) for x in (a, b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+
+
+def permutation_p(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """One-sided p (...) of observed (...) among null (B, ...): (1 + how many are at least as large) / (1 + B).
+
+    Never 0, and valid for any B (Phipson & Smyth 2010). NaN where `observed` is.
+    """
+    count = (null >= observed).sum(axis=0)
+    return np.where(np.isfinite(observed), (1 + count) / (1 + len(null)), np.nan)
+
+
+def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
+    """q (N,): the least false discovery rate at which each of many tests with p (N,) is still a discovery.
+
+    Step-up procedure of Benjamini & Hochberg 1995; NaNs are no tests and stay NaN.
+    """
+    q = np.full(np.shape(p), np.nan)
+    valid = np.flatnonzero(np.isfinite(p))
+    order = valid[np.argsort(np.asarray(p)[valid])]
+    scaled = np.asarray(p)[order] * len(order) / np.arange(1, len(order) + 1)
+    q[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
+    return q
+
+
+def circular_difference(a: np.ndarray, b: np.ndarray, period: float = 360.0) -> np.ndarray:
+    """a - b in degrees, within [-period / 2, period / 2): period 360 for directions, 180 for orientations."""
+    return (np.asarray(a) - b + period / 2) % period - period / 2
 
 
 def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from viv1t.constants import FPS, TIERS
 from viv1t.data import npy
 from viv1t.data.mice import known_monitor
 from viv1t.errors import UserError
-from viv1t.geometry import SENSORIUM, Monitor
+from viv1t.geometry import Monitor
 from viv1t.io import read_json
 
 
@@ -55,8 +55,8 @@ def read_neurons(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     return coordinates, unit_ids.astype(np.int64)
 
 
-def read_monitor(directory: Path, lab: str) -> tuple[Monitor, float]:
-    """Monitor and frames per second: the recording's own, else its lab's, else Sensorium's."""
+def read_monitor(directory: Path, lab: str) -> tuple[Monitor | None, float]:
+    """Monitor (None if unknown) and frames per second: the recording's own, else its lab's."""
     path, fps = directory / "meta" / "monitor.json", float(FPS)
     if path.is_file():
         values = read_json(path)
@@ -69,8 +69,7 @@ def read_monitor(directory: Path, lab: str) -> tuple[Monitor, float]:
     else:
         monitor = known_monitor(lab)
         if monitor is None:
-            print(f"{directory}: no meta/monitor.json; taking Sensorium's monitor, 56.5 x 31.8 cm at 15 cm.")
-            monitor = SENSORIUM
+            print(f"{directory}: no meta/monitor.json, so showing stimuli in degrees to its twin will take --monitor.")
     return monitor, fps
 
 

@@ -1,11 +1,11 @@
 """What a trained twin must remember of a recording: enough to predict and to probe without the data."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from viv1t.constants import FPS
-from viv1t.geometry import SENSORIUM, Monitor
+from viv1t.geometry import Monitor
 
 Statistics = dict[str, dict[str, np.ndarray]]
 # {"video" | "responses" | "behavior" | "pupil_center": {"min" | "max" | "median" | "mean" | "std": array}}
@@ -24,7 +24,7 @@ class Mouse:
     unit_ids: np.ndarray
     neurons: np.ndarray
     statistics: Statistics
-    monitor: Monitor = field(default=SENSORIUM)
+    monitor: Monitor | None = None  # unknown
     fps: float = FPS
     train_size: int = 0  # trials in the training tier, for the loss weight of the mouse
 

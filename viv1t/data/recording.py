@@ -62,7 +62,8 @@ class Recording:
         self.coordinates, self.unit_ids = metadata.read_neurons(self.directory)
         self.frame_size = self._check_files()
         monitor, self.fps = metadata.read_monitor(self.directory, self.lab)
-        self.monitor = dataclasses.replace(monitor, height=self.frame_size[0], width=self.frame_size[1])
+        height, width = self.frame_size
+        self.monitor = monitor and dataclasses.replace(monitor, height=height, width=width)  # None if unknown
         self._frames = np.full(self.num_trials, -1)
         self._check_duplicates()
 
@@ -275,6 +276,19 @@ class Recording:
             f"{self.path(modality, trial)}: a value in frame {frame} is not finite, inside the trial (only whole "
             f"frames at the end may be NaN). Repair it, or mark trial {trial} as 'none' in meta/trials/tiers.npy."
         )
+
+
+def choose_trial(recording: Recording, number: int | None = None) -> int:
+    """A usable trial by its number; without one, the first of the first test tier, or of any tier."""
+    if number is None:
+        tiers = ("live_main", "final_main", "validation", "train")
+        return int(next(ids[0] for ids in (*map(recording.trial_ids, tiers), recording.usable) if len(ids)))
+    if number not in recording.usable:
+        raise UserError(
+            f"--trial {number}: {recording.directory} has no such trial, or marks it unusable; there are "
+            f"{len(recording.usable)} from {recording.usable[0]} to {recording.usable[-1]}."
+        )
+    return number
 
 
 def _expected(modality: str, rows: tuple) -> str:

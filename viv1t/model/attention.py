@@ -90,6 +90,33 @@ def attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
 
 
+def attention_after(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, past_k: torch.Tensor, past_v: torch.Tensor
+) -> torch.Tensor:
+    """Causal attention of sequences that begin alike, without a copy of their beginning for each.
+
+    q, k, v (L * K, heads, n, d): what follows in K sequences at each of L locations. past_k, past_v (L, heads, m, d):
+    the m positions before, the same in all sequences of a location. Returns (L * K, heads, n, d).
+    """
+    (L, _, m, d), n = past_k.shape, q.shape[2]
+    own = q @ k.transpose(-1, -2)  # (L K, heads, n, n)
+    later = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+    before = _by_location(q, L) @ past_k.transpose(-1, -2)  # (L, heads, K n, m)
+    scores = torch.cat([_by_sequence(before, n), own.masked_fill(later, -torch.inf)], dim=-1)
+    share = (scores * d**-0.5).softmax(dim=-1).to(v.dtype)
+    return _by_sequence(_by_location(share[..., :m], L) @ past_v, n) + share[..., m:] @ v
+
+
+def _by_location(x: torch.Tensor, L: int) -> torch.Tensor:
+    """(L K, heads, n, d) -> (L, heads, K n, d)"""
+    return x.unflatten(0, (L, -1)).transpose(1, 2).flatten(2, 3)
+
+
+def _by_sequence(x: torch.Tensor, n: int) -> torch.Tensor:
+    """(L, heads, K n, d) -> (L K, heads, n, d)"""
+    return x.unflatten(2, (-1, n)).transpose(1, 2).flatten(0, 1)
+
+
 def suits_fused_attention(qkv: torch.Tensor) -> bool:
     return qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16 and torch.is_grad_enabled() and qkv.requires_grad
 

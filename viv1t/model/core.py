@@ -9,6 +9,7 @@ from viv1t.model.config import ModelConfig
 from viv1t.model.layers import ACTIVATIONS
 from viv1t.model.memory import BlockMemory
 from viv1t.model.positions import TIME_TABLES, open_windows, window_hop, windows
+from viv1t.model.prelude import Prelude
 from viv1t.model.tokenizer import Tokenizer
 from viv1t.model.transformer import ViViT, autocast
 
@@ -41,7 +42,7 @@ class ViViTCore(nn.Module):
 
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         device = video.device
-        chunk = CPU_CHUNK_TOKENS if device.type == "cpu" else GPU_CHECKPOINT_TOKENS * self.grad_checkpointing
+        chunk = self.chunk_tokens(device) if device.type == "cpu" or self.grad_checkpointing else 0
         with autocast(device, self.autocast_dtype):
             x = self.embed(video, behavior, pupil_center)  # (B, T', P, D)
             if x.shape[1] <= self.tokenizer.max_tokens or self.vivit.window is not None:
@@ -79,6 +80,20 @@ class ViViTCore(nn.Module):
             parts.append(time(part, *options)[:, done - start :])
             done = stop
         return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def chunk_tokens(device: torch.device) -> int:
+        """Tokens that a stack computes at a time, where it computes them in chunks."""
+        return CPU_CHUNK_TOKENS if device.type == "cpu" else GPU_CHECKPOINT_TOKENS
+
+    def shares(self, frames: int) -> bool:
+        """Whether patterns in trials of so many frames can share a prelude: causal, and no longer than the codes."""
+        fits = frames <= self.max_frame and self.config.temporal_patch_stride == 1
+        return self.config.use_causal_attention and fits
+
+    def prelude(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> Prelude:
+        """For showing many patterns after the same frames (1, 1, L, H, W), (1, 2, L), (1, 2, L)."""
+        return Prelude(self, video, behavior, pupil_center)
 
     def memory(self, batch: int) -> "CoreMemory":
         """For showing `batch` videos frame by frame."""

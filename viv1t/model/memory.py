@@ -1,6 +1,15 @@
 """What a temporal block remembers of the tokens it has seen, so that the next one costs one token and not a trial."""
 
+from typing import NamedTuple
+
 import torch
+
+
+class Past(NamedTuple):
+    """Keys and values (L, heads, m, d) of the m positions that many sequences begin with; L locations."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
 
 
 class BlockMemory:

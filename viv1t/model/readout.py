@@ -127,9 +127,16 @@ class Reader:
         """Shift all positions by (2,) half frames, until the next call."""
         self.pixels = corners(self.mu if shifts is None else self.mu + shifts, *self.grid)
 
+    def keep_places(self) -> torch.Tensor:
+        """Flat indices of the pixels that are read; from now on maps are to hold only these, as (R, 1, places, D)."""
+        index, weight = self.pixels
+        places, index = torch.unique(index, return_inverse=True)
+        self.pixels = index, weight
+        return places
+
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
-        """Feature map (1, h, w, D) -> (N,) before the output activation."""
-        y = contract(gather(z, *self.pixels), self.features)[0]
+        """Feature maps (R, h, w, D) -> (R, N) before the output activation."""
+        y = contract(gather(z, *self.pixels), self.features)
         return y if self.bias is None else y + self.bias
 
 

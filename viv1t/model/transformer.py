@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from viv1t.errors import UserError
 from viv1t.model.attention import (
     attention,
+    attention_after,
     fused_attention,
     pairs_side_by_side,
     plain_attention,
@@ -24,7 +25,7 @@ from viv1t.model.attention import (
 )
 from viv1t.model.config import ViViTConfig
 from viv1t.model.layers import ACTIVATIONS, NORMS, Dropout, SwiGLU
-from viv1t.model.memory import BlockMemory
+from viv1t.model.memory import BlockMemory, Past
 from viv1t.model.positions import PUBLISHED_ROTARY, RELATIVE, TIMELESS, PublishedRotary, RelativeRotary, Rotary
 
 
@@ -82,9 +83,21 @@ class Block(nn.Module):
         return None if rotary is None else rotary.table(start, u.shape[1] - rotary.extra, u.device)
 
     def remember(self, x: torch.Tensor, memory: BlockMemory) -> None:
+        memory.extend(*self.heads_of(self.norm(x), memory.seen)[1:])
+
+    def heads_of(self, u: torch.Tensor, start: int) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values (R, heads, n, d) of normalised sequences whose first position is `start`."""
+        return rotated_heads(self.projections(u), self.turns(u, start), self.heads)
+
+    def learn(self, x: torch.Tensor) -> Past:
+        """Keys and values of sequences (L, n, D), for sequences that begin like them."""
+        return Past(*(part.contiguous() for part in self.heads_of(self.norm(x), 0)[1:]))
+
+    def after(self, x: torch.Tensor, past: Past) -> torch.Tensor:
+        """What follows (L K, n, D) in K sequences at each location that begin as `past`, in evaluation."""
         u = self.norm(x)
-        _, k, v = rotated_heads(self.projections(u), self.turns(u, memory.seen), self.heads)
-        memory.extend(k, v)
+        y = attention_after(*self.heads_of(u, past.keys.shape[2]), *past)
+        return x + self.attn_out(y.transpose(1, 2).flatten(2)) + self.feed_forward(u)
 
     def feed_forward(self, u: torch.Tensor) -> torch.Tensor:
         x = F.linear(u, self.fused_linear.weight[3 * self.inner :])
@@ -162,6 +175,20 @@ class Transformer(nn.Module):
             if i == last and not answer:
                 return block.remember(x, memory)
             x = block(x, memory)
+        return x
+
+    def learn(self, x: torch.Tensor) -> list[Past]:
+        """What each block must remember of sequences (L, n, D) to go on after them."""
+        pasts = []
+        for block in self.blocks:
+            pasts.append(block.learn(x))
+            x = block(x) if len(pasts) < len(self.blocks) else x
+        return pasts
+
+    def after(self, x: torch.Tensor, pasts: Sequence[Past]) -> torch.Tensor:
+        """What follows (L K, n, D) in K causal sequences at each of L locations, all of which begin alike."""
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x = block.after(x, past)
         return x
 
 

@@ -1,6 +1,6 @@
 """Panels: one axis each, drawn from arrays. They return nothing and know no model and no file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,16 +24,17 @@ def traces(ax: Axes, seconds: np.ndarray, repeats: np.ndarray, lines: Mapping[st
     ax.set_ylim(bottom, bottom + 1.5 * (top - bottom) if top > bottom else bottom + 1)
 
 
-def histogram(ax: Axes, values: Mapping[str, np.ndarray], bins: np.ndarray) -> None:
-    """Overlaid outlines of several distributions over the same bins; their means as ticks above."""
+def histogram(ax: Axes, values: Mapping[str, np.ndarray], bins: np.ndarray, middle: str = "mean") -> None:
+    """Overlaid outlines of several distributions over the same bins; their means (or medians) as ticks above."""
+    middles = {name: getattr(np, f"nan{middle}")(v) for name, v in values.items()}
     for name, v in values.items():
         v = v[np.isfinite(v)]
         color = style.COLORS[name]
         ax.hist(v, bins, histtype="stepfilled", color=color, alpha=0.2)
-        ax.hist(v, bins, histtype="step", color=color, linewidth=1.2, label=f"{name}, mean {v.mean():.2f}")
+        ax.hist(v, bins, histtype="step", color=color, linewidth=1.2, label=f"{name}, {middle} {middles[name]:.2f}")
     top = ax.get_ylim()[1]
-    for name, v in values.items():
-        ax.plot(np.nanmean(v), 1.03 * top, marker="v", color=style.COLORS[name], markersize=4, clip_on=False)
+    for name in values:
+        ax.plot(middles[name], 1.03 * top, marker="v", color=style.COLORS[name], markersize=4, clip_on=False)
     ax.set_ylim(0, 1.05 * top)
     ax.set_xlim(bins[0], bins[-1])
     ax.set_ylabel("neurons")
@@ -67,6 +68,70 @@ def intervals(ax: Axes, groups: Mapping[str, Mapping[str, tuple[float, float, fl
     ax.set_xticks(range(len(groups)), list(groups))
     ax.set_xlim(-0.6, len(groups) - 0.4)
     ax.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
+
+
+def stacked_traces(ax: Axes, seconds: np.ndarray, lines: Mapping[str, np.ndarray], labels: Sequence[str]) -> None:
+    """Named traces (n, T) of n neurons, one neuron above the next, each scaled to the largest value of its traces."""
+    n = len(labels)
+    peak = np.max([abs(line).max(axis=1) for line in lines.values()], axis=0)
+    scale = 0.9 / np.where(peak > 0, peak, 1)
+    for name, line in lines.items():
+        shown = ax.plot(seconds, (line * scale[:, None] + np.arange(n)[::-1, None]).T, color=style.COLORS[name])
+        shown[0].set_label(name)
+        for each in shown:
+            each.set_linewidth(0.9)
+    ax.set_yticks(np.arange(n)[::-1], labels)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlim(seconds[0], seconds[-1])
+    ax.set_ylim(-0.3, n)
+
+
+def growth(
+    ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, label: str, color: str
+) -> None:
+    """Scores with their intervals over amounts on a logarithmic axis; a line through the mean of each amount."""
+    ax.errorbar(x, mean, [mean - low, high - mean], fmt="o", color=color, markersize=4, elinewidth=1, label=label)
+    amounts, group = np.unique(x, return_inverse=True)
+    ax.plot(amounts, np.bincount(group, mean) / np.bincount(group), color=color)
+    ax.set_xscale("log")
+
+
+def bars(ax: Axes, counts: Mapping[str, float], label: str) -> None:
+    """Named counts as horizontal bars from top to bottom, with their numbers."""
+    drawn = ax.barh(list(counts), list(counts.values()), color=style.BLUE)
+    ax.bar_label(drawn, padding=2)
+    ax.margins(x=0.25)
+    ax.invert_yaxis()
+    ax.set_xlabel(label)
+
+
+def shares(ax: Axes, values: np.ndarray, bins: np.ndarray, label: str) -> np.ndarray:
+    """Per cent of the values (n,) in each bin, with the median marked; returns the shares drawn."""
+    share = 100 * np.histogram(values, bins)[0] / max(len(values), 1)
+    ax.stairs(share, bins, fill=True, color=style.SKY)
+    middle = float(np.median(values))
+    ax.axvline(middle, color=style.VERMILION, linewidth=1)
+    ax.set(xlim=(bins[0], bins[-1]), xlabel=label, ylabel="%", title=f"median {middle:.3g}")
+    return share
+
+
+def spectrum(
+    ax: Axes, frequency: np.ndarray, amplitude: np.ndarray, line: np.ndarray, slope: float, unit: str
+) -> None:
+    """An amplitude spectrum on logarithmic axes with the power law fitted to it."""
+    ax.loglog(frequency[1:], amplitude[1:], color=style.BLUE)
+    ax.loglog(frequency, line, "--", color=style.VERMILION)
+    ax.set(xlabel=f"frequency ({unit})", ylabel="amplitude", title=f"slope {slope:.2f}")
+    ax.yaxis.set_minor_formatter("")
+
+
+def picture(ax: Axes, image: np.ndarray, limit: float | None = None, **kwargs):
+    """An image (H, W) without ticks: grey levels 0..255, or signed values in -limit..limit, red positive."""
+    colors = {"cmap": "gray", "vmin": 0, "vmax": 255} if limit is None else {"cmap": "RdBu_r", "vmin": -limit}
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    return ax.imshow(image, **colors | ({} if limit is None else {"vmax": limit}) | kwargs)
 
 
 def curve(ax: Axes, x: np.ndarray, y: np.ndarray, color: str) -> None:

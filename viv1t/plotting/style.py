@@ -28,14 +28,18 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, YELLOW)
 
 # what is shown -> its colour, in every figure
 COLORS = {
+    "recorded": BLACK,
     "recorded mean": BLACK,
     "repeats": "#C8C8C8",
     "twin": BLUE,
+    "animal": VERMILION,
+    "truth": VERMILION,
     "true rate": VERMILION,
     "oracle": VERMILION,
     "linear-nonlinear": GREEN,
     "behaviour only": ORANGE,
     "mean response": GREY,
+    "chance": GREY,
 }
 
 MARKERS = {"twin": "o", "linear-nonlinear": "s", "behaviour only": "^", "mean response": "v"}  # others: a diamond

@@ -148,7 +148,7 @@ class _Voice:
         if self.shifter is not None and traces is not self.traces:
             self.reader.look(self.shifter(*traces)[0, :, 0])
             self.traces = traces
-        y = self.activation(self.reader(z))
+        y = self.activation(self.reader(z))[0]
         return self.transforms.inverse_responses(y[:, None])[:, 0]
 
 
