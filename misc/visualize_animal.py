@@ -1,7 +1,7 @@
-"""Draw who a simulated mouse is, what it saw, and how its recording compares with real ones.
+"""Draw who a simulated mouse is, and how its recording compares with real ones.
 
 reads   DATA_DIR/simulated/<mouse>/ (data/simulate.py)
-writes  OUTPUT_DIR/<mouse>_{population,fields,responses,movies,calibration}.{pdf,png,csv}
+writes  OUTPUT_DIR/<mouse>_{population,fields,responses,calibration}.{pdf,png,csv}
 """
 
 from pathlib import Path
@@ -52,7 +52,6 @@ def main(args) -> None:
             "population": draw_population(mouse, neurons),
             "fields": draw_fields(mouse, animal, neurons, examples),
             "responses": draw_responses(mouse, recording, neurons, examples),
-            "movies": draw_movies(mouse, recording),
             "calibration": draw_calibration(mouse, recording, targets.compare(recording, index)),
         }
         for name, (fig, numbers, caption) in figures.items():
@@ -170,49 +169,6 @@ def draw_responses(mouse: str, recording: Recording, neurons: pd.DataFrame, exam
     caption = (
         f"{mouse}: recording and truth during one movie of tier {tier} (trial {trial}). Single trials are cut off "
         "above the axis; the mean of the repeats differs from the rate by noise, gaze and behaviour."
-    )
-    return fig, pd.concat(numbers), caption
-
-
-def draw_movies(mouse: str, recording: Recording):
-    trials = recording.trial_ids("train")[:40]
-    movies = [recording.video(i) for i in trials]
-    frames, width = min(map(len, movies)), movies[0].shape[2]
-    fig, axes = style.figure(1, 4, height=52, width_ratios=(1.5, 1, 1, 1))
-    still = np.concatenate([m[frames // 2] for m in movies[:3]])
-    axes[0, 0].imshow(still, cmap="gray", vmin=0, vmax=255)
-    axes[0, 0].set(xticks=[], yticks=[], title="frames of three movies")
-    share, edges = np.histogram(np.concatenate([m[::10].ravel() for m in movies]), np.arange(0, 261, 5))
-    share = share / share.sum()
-    axes[0, 1].stairs(100 * share, edges, fill=True, color=style.BLUE)
-    mean, square = (np.mean([(m**power).mean() for m in movies]) for power in (1, 2))
-    sd = np.sqrt(square - mean**2)
-    axes[0, 1].set(xlabel="grey level", ylabel="% of pixels", title=f"mean {mean:.0f}, sd {sd:.0f}")
-    space = np.mean([abs(np.fft.rfft(m - m.mean(), axis=2)).mean((0, 1)) for m in movies], axis=0)
-    time = np.mean([abs(np.fft.rfft(m[:frames] - m[:frames].mean(0), axis=0)).mean((1, 2)) for m in movies], axis=0)
-    spectra = (
-        (
-            axes[0, 2],
-            np.arange(len(space)) / (width * recording.monitor.degrees_per_pixel),
-            space,
-            "cycles/deg",
-            "space",
-        ),
-        (axes[0, 3], np.arange(len(time)) * FPS / frames, time, "Hz", "time"),
-    )
-    numbers = [pd.DataFrame({"panel": "grey", "x": edges[:-1], "value": share})]
-    for ax, frequency, amplitude, unit, name in spectra:
-        k = slice(2, int(0.8 * len(frequency)))
-        slope, offset = np.polyfit(np.log(frequency[k]), np.log(amplitude[k]), 1)
-        ax.loglog(frequency[1:], amplitude[1:], color=style.BLUE)
-        ax.loglog(frequency[k], np.exp(offset) * frequency[k] ** slope, "--", color=style.VERMILION)
-        ax.set(xlabel=f"frequency ({unit})", ylabel="amplitude", title=f"{name}: slope {slope:.2f}")
-        ax.yaxis.set_minor_formatter("")
-        numbers.append(pd.DataFrame({"panel": name, "x": frequency, "value": amplitude}))
-    for ax, text in zip(axes[0], "abcd", strict=True):
-        style.letter(ax, text)
-    caption = (
-        f"{mouse}: the training movies (n = {len(movies)}): frames, grey levels, amplitude spectra with power laws."
     )
     return fig, pd.concat(numbers), caption
 

@@ -12,9 +12,8 @@ import pandas as pd
 
 from viv1t import cli, io
 from viv1t.constants import TIERS
-from viv1t.errors import UserError
 from viv1t.plotting import panels, style
-from viv1t.results import require
+from viv1t.results import choose_tier, read_scores, require
 
 SERIES = {
     "baseline_mean": "mean response",
@@ -22,7 +21,6 @@ SERIES = {
     "baseline_linear_nonlinear": "linear-nonlinear",
     "challenge_correlation": "twin",
 }
-PREFERRED = ("live_main", "final_main", "validation")
 
 
 def get_parser() -> cli.Parser:
@@ -35,8 +33,8 @@ def get_parser() -> cli.Parser:
 def main(args) -> None:
     run_dir = Path(args.output_dir)
     summary = io.read_json(require(run_dir, "evaluation"))
-    neurons = pd.read_csv(require(run_dir, "neurons"), dtype={"mouse": str})
-    tier = choose_tier(args.ds_tier, neurons)
+    neurons = read_scores(run_dir)
+    tier = choose_tier(args.ds_tier, neurons["tier"])
     shown = neurons[neurons["tier"] == tier]
     bound = "true_rate" if shown["true_rate"].notna().any() else "oracle"
     name = bound.replace("_", " ")
@@ -54,16 +52,6 @@ def main(args) -> None:
     )
     for path in style.save(fig, run_dir / "figures" / "performance", neurons[columns], caption):
         print(path)
-
-
-def choose_tier(name: str | None, neurons: pd.DataFrame) -> str:
-    scored = list(dict.fromkeys(neurons["tier"]))
-    name = TIERS.get(name, name) or next((tier for tier in PREFERRED if tier in scored), scored[0])
-    if name not in scored:
-        raise UserError(
-            f"--ds_tier {name} was not scored{cli.did_you_mean(name, scored)}; scored: {', '.join(scored)}."
-        )
-    return name
 
 
 def draw_tiers(ax, summary: dict, bound: str) -> None:

@@ -1,7 +1,7 @@
-"""Draw recorded and predicted responses of good and of median neurons to one repeated video.
+"""Draw recorded and predicted responses of good, of median, or of the most reliable neurons to one repeated video.
 
 reads   RUN/responses/ (predict.py), RUN/evaluation_neurons.csv (evaluate.py), <data_dir>/<lab>/<recording>/
-writes  RUN/figures/traces_mouse<ID>.{pdf,png,csv}
+writes  RUN/figures/traces_mouse<ID>.{pdf,png,csv}, or traces_reliable_mouse<ID> with --reliable
 next    report.py
 """
 
@@ -19,10 +19,15 @@ from viv1t.data.recording import Recording
 from viv1t.errors import UserError
 from viv1t.estimators.repeats import group_repeats
 from viv1t.plotting import panels, style
-from viv1t.results import Responses, require
+from viv1t.results import PREFERRED, Responses, read_scores, require
 
-PREFERRED = ("live_main", "final_main", "validation")
 QUANTILES = {"good": 0.95, "median": 0.5}  # of the correlation over neurons
+CAPTIONS = {
+    False: "single trials (grey, cut off), their mean, the twin's prediction averaged over the same trials, and the "
+    "true rate if it is known. r: correlation over all trials of the tier.",
+    True: "mean over the repeats and the twin's prediction for them, of the neurons with the largest split-half "
+    "reliability, each scaled to its largest value. r: correlation over all trials of the tier.",
+}
 
 
 def get_parser() -> cli.Parser:
@@ -35,28 +40,29 @@ def get_parser() -> cli.Parser:
     parser.add_argument(
         "--video", type=cli.number(int, 0), default=0, help="which repeated video, from 0 (default: 0)"
     )
+    parser.add_argument(
+        "--reliable", type=cli.number(int, 1), metavar="N", help="draw the N neurons whose repeats agree best, instead"
+    )
     return parser
 
 
 def main(args) -> None:
     run_dir = Path(args.output_dir)
-    scores = pd.read_csv(require(run_dir, "neurons"), dtype={"mouse": str})
+    scores = read_scores(run_dir)
     mouse_ids = args.mouse_ids or list(dict.fromkeys(scores["mouse"]))
     neurons = load_checkpoint(run_dir).neurons
     for mouse_id, folder in find_recordings(args.data_dir, mouse_ids).items():
         of_mouse = scores[scores["mouse"] == mouse_id]
         tier = choose_tier(args.ds_tier, mouse_id, of_mouse)
-        chosen = choose_neurons(of_mouse[of_mouse["tier"] == tier])
+        of_tier = of_mouse[of_mouse["tier"] == tier]
+        chosen = choose_reliable(of_tier, args.reliable) if args.reliable else choose_neurons(of_tier)
         cache = open_cache(Recording(folder, mouse_id), args.cache_dir)
         with Responses(require(run_dir, "responses", mouse_id)) as predicted:
             table, shown = read_traces(cache, predicted, tier, args.video, chosen, neurons[mouse_id])
-        fig = draw(table, chosen)
-        caption = (
-            f"Mouse {mouse_id}, {shown} repeats of one {tier} video: single trials (grey, cut off), their mean, "
-            "the twin's prediction averaged over the same trials, and the true rate if it is known. r: correlation "
-            "over all trials of the tier."
-        )
-        for path in style.save(fig, run_dir / "figures" / f"traces_mouse{mouse_id}", table, caption):
+        fig = draw_reliable(table, chosen) if args.reliable else draw(table, chosen)
+        caption = f"Mouse {mouse_id}, {shown} repeats of one {tier} video: {CAPTIONS[bool(args.reliable)]}"
+        name = "traces_reliable" if args.reliable else "traces"
+        for path in style.save(fig, run_dir / "figures" / f"{name}_mouse{mouse_id}", table, caption):
             print(path)
 
 
@@ -80,6 +86,11 @@ def choose_neurons(scores: pd.DataFrame) -> pd.DataFrame:
         middle = int(quantile * (len(ranked) - 1))
         rows.append(ranked.iloc[max(0, middle - 1) : middle + 1][::-1].assign(kind=kind))
     return pd.concat(rows)
+
+
+def choose_reliable(scores: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The neurons with the largest split-half reliability, best first."""
+    return scores.dropna(subset=["split_half_reliability"]).nlargest(number, "split_half_reliability")
 
 
 def read_traces(cache, predicted: Responses, tier: str, video: int, chosen: pd.DataFrame, neurons: np.ndarray):
@@ -121,6 +132,19 @@ def draw(table: pd.DataFrame, chosen: pd.DataFrame):
     axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
     axes[-1, 0].set_xlabel("time from trial onset (s)")
     fig.supylabel("response (recorded units)")
+    return fig
+
+
+def draw_reliable(table: pd.DataFrame, chosen: pd.DataFrame):
+    fig, axes = style.figure(height=5.5 * len(chosen) + 22)
+    wide = table.pivot(index=["neuron", "second"], columns="trace", values="response")
+    seconds = np.sort(table["second"].unique())
+    names = [name for name in ("recorded mean", "twin") if name in wide]
+    lines = {name: wide[name].unstack("second").loc[chosen["neuron"]].to_numpy() for name in names}
+    labels = [f"{n}, r = {r:.2f}" for n, r in zip(chosen["neuron"], chosen["challenge_correlation"], strict=True)]
+    panels.stacked_traces(axes[0, 0], seconds, lines, labels)
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    axes[0, 0].set(xlabel="time from trial onset (s)", ylabel="neuron; responses in shares of the maximum")
     return fig
 
 

@@ -42,6 +42,16 @@ RESULTS = {
     "direction": Result("direction/mouse{mouse}.h5", "responses to gratings", "tuning_direction/predict_gratings.py"),
     "report": Result("report.html", "the report", "report.py"),
 }
+for _source in ("gratings", "recording", "twin", "animal"):  # whose direction tuning: predicted, or in recorded trials
+    _made_by = f"tuning_direction/estimate_selectivity.py --source {_source}"
+    RESULTS |= {
+        f"selectivity_{_source}": Result(f"selectivity_{_source}.csv", "direction selectivity", _made_by),
+        f"curves_{_source}": Result(f"direction/curves_{_source}_mouse{{mouse}}.npz", "tuning curves", _made_by),
+        f"similarity_{_source}": Result(
+            f"tuning_similarity_{_source}.csv", "tuning similarity of pairs of neurons",
+            f"tuning_direction/estimate_tuning_similarity.py --source {_source}",
+        ),
+    }  # fmt: skip
 
 
 def locate(run_dir: Path | str, name: str, mouse: str = "") -> Path:
@@ -93,6 +103,18 @@ def find_mice(run_dir: Path | str, name: str, mouse_ids: Sequence[str] | None = 
 def read_fields(run_dir: Path | str) -> pd.DataFrame:
     """The receptive fields of all mice: a row for each `mouse` and `neuron`, with `x`, `y` in pixels and `bad_fit`."""
     return pd.read_csv(require(run_dir, "fields"), dtype={"mouse": str})
+
+
+def read_selectivity(run_dir: Path | str, source: str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """Direction selectivity of all mice, or of those asked for: one row for each `mouse` and `neuron`."""
+    path = require(run_dir, f"selectivity_{source}")
+    table = pd.read_csv(path, dtype={"mouse": str})
+    known = list(dict.fromkeys(table["mouse"]))
+    for mouse_id in mouse_ids or ():
+        if mouse_id not in known:
+            hint = did_you_mean(mouse_id, known)
+            raise UserError(f"--mouse_ids {mouse_id}: not in {path}{hint}; there are: {', '.join(known)}.")
+    return table[table["mouse"].isin(mouse_ids or known)].reset_index(drop=True)
 
 
 def write_responses(path: Path, trials: Iterable[tuple[int, str, np.ndarray]], attributes: dict) -> None:

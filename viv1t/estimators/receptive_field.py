@@ -139,21 +139,29 @@ def lattice_blur(cell_px: int, shifted: bool = True) -> float:
     return float(np.sqrt((1 + shifted) * (cell_px**2 - 1) / 12))
 
 
-def fit_receptive_fields(maps: np.ndarray, halves: np.ndarray, nulls: np.ndarray, blur: float = 0.0) -> pd.DataFrame:
-    """One row per neuron: `fit_gaussians` of maps (N, H, W) at pixel resolution, and how far to trust it.
+def fit_receptive_fields(
+    maps: np.ndarray,
+    halves: np.ndarray,
+    nulls: np.ndarray,
+    blur: float = 0.0,
+    x: np.ndarray | None = None,
+    y: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """One row per neuron: `fit_gaussians` of maps (N, h, w), whose arguments these are, and how far to trust it.
 
-    halves (2, N, H, W) and nulls (K, N, H, W) as `WeightedMaps` gives them; blur: sd in pixels that the stimulus adds
-    to every field (`lattice_blur`). Further columns: snr (peak over sd of the null maps, both smoothed by 1 px),
-    half_distance (pixels between the centres of the halves), bad_fit (R^2 < 0.3, snr < 4, centre off the frame, or
+    halves (2, N, h, w) and nulls (K, N, h, w) as `WeightedMaps` gives them; blur: sd in pixels that the stimulus adds
+    to every field (`lattice_blur`). Further columns: snr (peak over sd of the null maps, both smoothed by one sample),
+    half_distance (pixels between the centres of the halves), bad_fit (R^2 < 0.3, snr < 4, centre off the map, or
     no fit at all).
     """
     N, height, width = maps.shape
-    table = fit_gaussians(maps, blur=blur)
+    x, y = (np.arange(n) if axis is None else axis for n, axis in ((width, x), (height, y)))
+    table = fit_gaussians(maps, x, y, blur)
     smooth = smoothed(maps).reshape(N, -1)
     table["snr"] = (smooth.max(axis=1) - np.median(smooth, axis=1)) / _noise(nulls)
-    one, other = (fit_gaussians(half, blur=blur)[["x", "y"]].to_numpy() for half in halves)
+    one, other = (fit_gaussians(half, x, y, blur)[["x", "y"]].to_numpy() for half in halves)
     table["half_distance"] = np.hypot(*(one - other).T)
-    inside = table["x"].between(0, width - 1) & table["y"].between(0, height - 1)
+    inside = table["x"].between(x[0], x[-1]) & table["y"].between(y[0], y[-1])
     table["bad_fit"] = ~(inside & (table["r2"] >= LEAST_R2) & (table["snr"] >= LEAST_SNR))
     return table
 

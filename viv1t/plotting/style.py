@@ -40,6 +40,8 @@ COLORS = {
     "behaviour only": ORANGE,
     "mean response": GREY,
     "chance": GREY,
+    "orientation": PURPLE,
+    "direction": GREEN,
 }
 
 MARKERS = {"twin": "o", "linear-nonlinear": "s", "behaviour only": "^", "mean response": "v"}  # others: a diamond

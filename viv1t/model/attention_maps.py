@@ -1,0 +1,122 @@
+"""What the blocks of a core attend to, computed a second time beside the fused passes, only where it is asked for.
+
+    with record_attention(twin.model.core, frames=[100, 200], locations=[70]) as maps:
+        twin.respond("simA", video)
+    maps.space  # (B, 2, blocks, heads, P, P)
+    maps.time  # (B, 1, blocks, heads, T', T')
+
+The forward pass stays as it is: hooks look at what enters each block, and compute softmax(q k^T) of the chosen
+sequences. Memory is that of the result.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from viv1t.estimators.attention import rollout_step
+from viv1t.model.attention import rotated_heads
+from viv1t.model.core import ViViTCore
+from viv1t.model.transformer import Block, Transformer
+
+
+class AttentionMaps:
+    """Attention of the latest pass through a core, queries as rows; arrays float32.
+
+    space (B, frames, blocks, heads, P, P) at the chosen output frames, patches in rows of the grid
+    time (B, locations, blocks, heads, T', T') at the chosen places of the grid (flat indices)
+
+    With rollout both are rolled out, (B, frames, P, P) and (B, locations, T', T'). None where nothing was chosen, and
+    without blocks. Register tokens are cut, so rows of `space` add up to less than 1 where there are any.
+    """
+
+    def __init__(self):
+        self.space: np.ndarray | None = None
+        self.time: np.ndarray | None = None
+
+
+@torch.no_grad()
+def block_attention(block: Block, x: torch.Tensor) -> torch.Tensor:
+    """Attention (R, heads, n, n) float32 of a block to the sequences (R, n, D) that enter it."""
+    u = block.norm(x)
+    q, k, _ = rotated_heads(block.projections(u), block.turns(u, 0), block.heads)
+    with torch.autocast(x.device.type, enabled=False):
+        logits = q.float() @ k.float().transpose(-1, -2) * block.head_dim**-0.5
+        if block.causal:
+            n = x.shape[1]
+            logits = logits.masked_fill(torch.ones(n, n, dtype=torch.bool, device=x.device).triu(1), -torch.inf)
+        return logits.softmax(dim=-1)
+
+
+@contextmanager
+def record_attention(
+    core: ViViTCore, frames: Sequence[int] = (), locations: Sequence[int] = (), rollout: str | None = None
+) -> Iterator[AttentionMaps]:
+    """Record spatial attention at `frames` and temporal attention at `locations` in passes made inside the context.
+
+    rollout: "max" or "mean" over heads, to keep the rollout through all blocks instead of each block and head. For
+    whole trials (no streams) of at most `core.max_frame` frames, and cores in evaluation that are not compiled.
+    ValueError for longer trials and for frames or places that do not exist.
+    """
+    maps, (rows, columns) = AttentionMaps(), core.grid
+    space = _Recorder(core.vivit.spatial_transformer, frames, "frame", rollout)
+    time = _Recorder(core.vivit.temporal_transformer, locations, "location", rollout)
+
+    def begin(_, inputs: tuple) -> None:
+        B, T = len(inputs[0]), core.output_frames(inputs[0].shape[2])
+        if core.tokenizer.max_tokens < T:
+            raise ValueError(f"attention is recorded in trials of at most {core.max_frame} frames")
+        space.begin(B, T, rows * columns)
+        time.begin(B, rows * columns, T)
+
+    def end(*_) -> None:
+        maps.space, maps.time = space.maps, time.maps
+
+    handles = [core.register_forward_pre_hook(begin), core.register_forward_hook(end)]
+    handles += space.handles() + time.handles()
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Recorder:
+    """Looks at the sequences that enter each block of a stack, chunk after chunk, and keeps the chosen ones."""
+
+    def __init__(self, stack: Transformer, chosen: Sequence[int], kind: str, rollout: str | None):
+        self.blocks, self.chosen, self.kind, self.rollout = list(stack.blocks), list(chosen), kind, rollout
+
+    def handles(self) -> list:
+        if not self.chosen:
+            return []
+        return [
+            block.register_forward_pre_hook(lambda _, inputs, number=number: self.look(number, inputs[0]))
+            for number, block in enumerate(self.blocks)
+        ]
+
+    def begin(self, batch: int, sequences: int, length: int) -> None:
+        """Before a pass of `batch` clips with `sequences` of `length` tokens each, registers not counted."""
+        wrong = [i for i in self.chosen if not 0 <= i < sequences]
+        if wrong:
+            raise ValueError(f"{self.kind} {wrong[0]} does not exist; there are {sequences}")
+        self.length, self.seen = length, [0] * len(self.blocks)
+        self.wanted = np.add.outer(np.arange(batch) * sequences, np.array(self.chosen, dtype=int)).ravel()
+        self.maps = None
+        if self.blocks and self.chosen:  # all at once: pieces kept between the pass's own would scatter its memory
+            each = () if self.rollout else (len(self.blocks), self.blocks[0].heads)
+            self.maps = np.empty((batch, len(self.chosen), *each, length, length), dtype=np.float32)
+
+    def look(self, number: int, x: torch.Tensor) -> None:
+        """A chunk of the sequences that enter block `number`, registers included."""
+        start, self.seen[number] = self.seen[number], self.seen[number] + len(x)
+        places = self.maps.reshape(len(self.wanted), *self.maps.shape[2:])  # a view
+        for place in np.flatnonzero((self.wanted >= start) & (self.wanted < start + len(x))):
+            row = int(self.wanted[place]) - start
+            attention = block_attention(self.blocks[number], x[row : row + 1])[0, :, : self.length, : self.length]
+            attention = attention.cpu().numpy()
+            if self.rollout:
+                places[place] = rollout_step(places[place] if number else None, attention, self.rollout)
+            else:
+                places[place, number] = attention
