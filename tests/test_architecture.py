@@ -11,9 +11,10 @@ PACKAGE = ROOT / "viv1t"
 # From the ground up; a module may import from its own level if listed in WITHIN, and from every level below.
 LEVELS = (
     {"constants", "geometry", "errors"},
-    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies", "measurements"},
+    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies", "measurements", "curves"},
     {"data", "simulate"},
     {"device", "distributed", "model", "training", "evaluation", "shown", "truth"},
+    {"portable"},
     {"checkpoint"},
     {"inference"},
     {"streaming", "presentation"},
@@ -21,7 +22,7 @@ LEVELS = (
     {"experiment"},
 )
 WITHIN = {
-    ("cli", "io"), ("results", "io"), ("results", "cli"), ("movies", "io"), ("measurements", "io"),
+    ("cli", "io"), ("results", "io"), ("results", "cli"), ("movies", "io"), ("measurements", "io"), ("curves", "io"),
     ("baselines", "io"), ("baselines", "estimators"), ("estimators", "stats"), ("training", "device"),
     ("training", "model"), ("model", "device"), ("training", "checkpoint"), ("training", "distributed"),
     ("device", "distributed"), ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),

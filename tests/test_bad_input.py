@@ -262,6 +262,45 @@ SIMULATION = [
     ),
 ]  # fmt: skip
 
+NOISE = "tuning_retinotopy/predict_noise.py --device cpu"
+GRATINGS = "tuning_direction/predict_gratings.py --device cpu --monitor sensorium"
+FIELDS = "mouse,neuron,x,y,bad_fit\nmouse,0,{},{},False\n"
+PROBES = [
+    Case("no run to show noise to", f"{NOISE} --output_dir nowhere", ("nowhere", "train.py")),
+    Case("no monitor", f"{NOISE} --output_dir run", ("mouse mouse", "--monitor", "meta/monitor.json")),
+    Case("a monitor that is none", f"{NOISE} --output_dir run --monitor 30x20", ("--monitor", "'30x20'")),
+    Case(
+        "no receptive fields", f"{GRATINGS} --output_dir run --centre field",
+        ("run/aRF.csv", "tuning_retinotopy/fit_aRFs.py --output_dir run"),
+    ),
+    Case(
+        "a field off the screen", f"{GRATINGS} --output_dir run --centre field", ("neuron 0", "off the screen"),
+        lambda: Path("run/aRF.csv").write_text(FIELDS.format(70, 10)),
+    ),
+    Case(
+        "no neuron with a field", f"{GRATINGS} --output_dir run --centre field", ("mouse mouse", "no neuron"),
+        lambda: Path("run/aRF.csv").write_text(FIELDS.format("nan", "nan")),
+    ),
+    Case("an unknown centre", f"{GRATINGS} --output_dir run --centre middle", ("--centre", "screen (0), field (1)")),
+    Case("contrast above 1", f"{GRATINGS} --output_dir run --contrast 2", ("--contrast", "outside [0, 1]")),
+    Case("an unknown behaviour", f"{NOISE} --output_dir run --behavior sleepy", ("--behavior", "running (3)")),
+    Case("an unknown mouse", f"{GRATINGS} --output_dir run --mouse_ids mous", ("mous", "did you mean 'mouse'")),
+    Case("an unknown neuron", f"{GRATINGS} --output_dir run --neurons 9", ("--neurons 9", "0 to 7")),
+    Case(
+        "a real mouse as an animal", f"{NOISE} --animal --data_dir data --output_dir new",
+        ("truth/animal.json", "data/simulate.py"),
+    ),
+    Case(
+        "no responses to noise", "tuning_retinotopy/fit_aRFs.py --output_dir run",
+        ("run/retinotopy", "tuning_retinotopy/predict_noise.py --output_dir run"),
+    ),
+    Case(
+        "responses that are none", "tuning_retinotopy/fit_aRFs.py --output_dir run",
+        ("run/retinotopy/mousemouse.h5", "Delete it"),
+        lambda: io.write_text("run/retinotopy/mousemouse.h5", "not HDF5"),
+    ),
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory) -> Path:
@@ -317,7 +356,7 @@ def check(code: int, error: str, script: str, says: tuple[str, ...]) -> None:
         assert words in error, f"'{words}' is not in: {error}"
 
 
-@pytest.mark.parametrize("case", DATA + FLAG + RUN + SIMULATION, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", DATA + FLAG + RUN + SIMULATION + PROBES, ids=lambda case: case.name)
 def test_one_line_and_nothing_touched(case, folder, monkeypatch, capsys):
     case.spoil()
     before = snapshot(folder)

@@ -143,6 +143,8 @@ def test_neurons_without_a_field_are_counted_and_never_centred(subject, tmp_path
     assert coarse[0].centre == (20.0, 8.0)
     run(subject, flashes(10), found, tmp_path / "mouse.h5", batch_size=16)
     assert np.isfinite(content(tmp_path / "mouse.h5")["spontaneous"]).sum() == 3
+    with pytest.raises(UserError, match=r"neuron 3 .*\(70\.0, 10\.0\), off the screen of 64 x 36"):
+        run(subject, flashes(10), [Audience(np.array([3]), (70.0, 10.0))], tmp_path / "off.h5", batch_size=16)
     with pytest.raises(UserError, match="no neuron"):
         run(subject, flashes(10), [], tmp_path / "none.h5", batch_size=16)
 

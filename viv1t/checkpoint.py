@@ -4,6 +4,7 @@ RUN/config.json           flags of the run, as words
 RUN/ckpt/best.pt          weights with the highest validation correlation: what a twin is made of
 RUN/ckpt/last.pt          end of the last epoch, with everything needed to go on
 RUN/ckpt/step.pt          the same inside an epoch; removed when the epoch is over
+RUN/twin.npz, twin.json   instead of ckpt/: an exported twin (`viv1t.portable`)
 
 Runs of the public implementation (args.yaml, ckpt/model.pt, ckpt/info.yaml) open too. They know which neurons they
 were trained on but not their statistics, which then come from the recordings.
@@ -21,7 +22,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from viv1t import io
+from viv1t import io, portable
 from viv1t.data.locking import is_at
 from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
@@ -89,11 +90,28 @@ def load_checkpoint(run_dir: Path | str, which: str = "best", data_dir: Path | s
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such run folder. Train one with train.py --output_dir {run_dir}.")
     path = checkpoint_path(run_dir, which)
+    if not path.exists() and which == "best" and portable.is_portable(run_dir):
+        return _unpack(run_dir / portable.ARRAYS, portable.read(run_dir))
     if not path.exists() and (run_dir / "args.yaml").exists():
         return _load_public_run(run_dir, data_dir)
     if not path.exists():
         raise UserError(f"{path}: no such file; no epoch of this run was completed. Run its train.py command again.")
-    content = read_tensors(path)
+    return _unpack(path, read_tensors(path))
+
+
+def export(run_dir: Path | str, folder: Path, card: dict) -> None:
+    """Write the weights and mice of a run as the two files of `viv1t.portable`, which open like the run itself."""
+    checkpoint = load_checkpoint(run_dir)
+    if checkpoint.mice is None:
+        raise UserError(
+            f"{run_dir}: a run of the public implementation keeps no statistics, so it cannot be exported."
+        )
+    mice = {mouse_id: pack_mouse(mouse) for mouse_id, mouse in checkpoint.mice.items()}
+    content = {"format": FORMAT, "config": checkpoint.config, "mice": mice, "model": checkpoint.model_state}
+    portable.write(folder, content | checkpoint.info, card)
+
+
+def _unpack(path: Path, content: dict) -> Checkpoint:
     if not isinstance(content, dict) or not {"format", "config", "mice", "model"} <= content.keys():
         raise UserError(f"{path}: not a checkpoint of viv1t. Give the folder that train.py wrote.")
     if content["format"] > FORMAT:

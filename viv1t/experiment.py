@@ -58,6 +58,8 @@ def run(subject: Subject, experiment: Experiment, audiences: Sequence[Audience],
     """Write the responses of a subject to `path` (see `viv1t.measurements`); does nothing if they are there."""
     if not audiences:
         raise UserError(f"mouse {subject.id}: no neuron to show stimuli to.")
+    for audience in audiences:
+        require_on_screen(subject, audience)
     about = describe(subject, experiment, audiences)
     if _written(path) == about:
         print(f"mouse {subject.id}: nothing to show, {path} is complete.")
@@ -72,6 +74,15 @@ def run(subject: Subject, experiment: Experiment, audiences: Sequence[Audience],
     shown = sum(len(audience.neurons) for audience in audiences)
     count = len(experiment.conditions)
     print(f"mouse {subject.id}: {count} conditions, {shown} of {subject.num_neurons} neurons, {path}")
+
+
+def require_on_screen(subject: Subject, audience: Audience) -> None:
+    (x, y), monitor = audience.centre, subject.monitor
+    if not (-0.5 <= x <= monitor.width - 0.5 and -0.5 <= y <= monitor.height - 0.5):
+        raise UserError(
+            f"mouse {subject.id}: neuron {subject.neurons[audience.neurons[0]]} would be shown a stimulus centred on "
+            f"({x:.1f}, {y:.1f}), off the screen of {monitor.width} x {monitor.height} pixels. Check aRF.csv."
+        )
 
 
 def describe(subject: Subject, experiment: Experiment, audiences: Sequence[Audience]) -> dict:
