@@ -65,6 +65,31 @@ def test_sharing_changes_no_response(flags):
     np.testing.assert_allclose(shared.spontaneous(), plain.spontaneous(), atol=2e-5 * abs(expected).max())
 
 
+@pytest.mark.parametrize("place", [(0, 3, 0, 2), (15, 20, 30, 37), (33, 36, 50, 64), (0, 36, 20, 22)], ids=str)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"core_pad_frame": 1, "core_spatial_patch_stride": 4},
+        {"core_pad_frame": 0, "core_spatial_patch_stride": 5},
+        {"core_norm": "rmsnorm", "core_spatial_patch_stride": 10},
+        {"core_norm": "dyt"},
+        {"core_temporal_patch_size": 1},
+        {"core_patch_mode": "energy", "core_spatial_patch_stride": 4},
+    ],
+    ids=lambda flags: "-".join(map(str, flags.values())),
+)
+def test_looking_only_where_something_changes_changes_no_response(place, flags):
+    """Patterns that are grey but for some pixels, at the border and inside."""
+    top, bottom, left, right = place
+    shown = np.full((6, 8, 36, 64), GREY, np.uint8)
+    shown[:, :, top:bottom, left:right] = patterns()[:, :, top:bottom, left:right]
+    twin = tiny_twin(core_behavior_mode="behavior_pupil", **LONG, **flags)
+    shared, expected = presenter(twin), whole_trials(twin).show(shown)
+    np.testing.assert_allclose(shared.show(shown), expected, atol=2e-5 * abs(expected).max())
+    blank = np.full_like(shown[:1], GREY)
+    np.testing.assert_allclose(shared.show(blank), whole_trials(twin).show(blank), atol=2e-5 * abs(expected).max())
+
+
 def test_only_the_chosen_neurons_answer():
     twin, shown = tiny_twin(**LONG), patterns()
     shared = presenter(twin, "B")

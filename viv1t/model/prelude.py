@@ -22,12 +22,17 @@ class Prelude:
     def __init__(self, core, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor):
         """(1, 1, L, H, W), (1, 2, L), (1, 2, L), transformed; behaviour and gaze stay as in the last frame."""
         self.core, self.chunk = core, core.chunk_tokens(video.device)
-        self.kernels, self.patch = core.tokenizer.tokenizer.kernels(), core.config.temporal_patch_size
+        patches = core.tokenizer.tokenizer
+        self.kernels, self.patch = patches.kernels(), core.config.temporal_patch_size
         x = core.tokenizer.embed(video, behavior, pupil_center, core.tokenizer.front, self.kernels)
         x = core.vivit.space(core.tokenizer.add_positions(x), self.chunk, False)
         self.tokens = x[0].transpose(0, 1)  # (P, n, D)
         self.last = video[0, 0, video.shape[2] - self.patch + 1 :]  # what the first patches of a pattern begin with
         self.traces = behavior[:, :, -1:], pupil_center[:, :, -1:]
+        self.before = video[0, 0, -1]
+        still = video[:, :, -1:].expand(-1, -1, self.patch, -1, -1)
+        unmoved = bool((self.last == self.before).all())
+        self.elsewhere = patches.unchanged(still, self.kernels) if unmoved else None
 
     def learn(self, places: torch.Tensor) -> list[Past]:
         """What the temporal blocks remember of the prelude at some places of the feature map (flat indices)."""
@@ -61,12 +66,15 @@ class Prelude:
         if core.config.pos_encoding in TIME_TABLES:  # then a token also depends on when it is shown
             start = (self.tokens.shape[1] + torch.arange(F, device=start.device)).repeat(K)[:, None]
         windows, which = torch.unique(torch.cat([start, windows], dim=1), dim=0, return_inverse=True)
+        region = None
+        if self.elsewhere is not None:
+            region = core.tokenizer.tokenizer.region((frames != self.before).any(0), self.elsewhere)
         parts = []
         for rows in windows.split(max(self.chunk // len(self.tokens), 1)):
             traces = [trace.expand(len(rows), -1, self.patch) for trace in self.traces]
-            x = core.tokenizer.embed(frames[rows[:, 1:]][:, None], *traces, 0, self.kernels)  # (rows, 1, P, D)
+            x = core.tokenizer.embed(frames[rows[:, 1:]][:, None], *traces, 0, self.kernels, region)  # (rows, 1, P, D)
             x = torch.cat([core.tokenizer.add_positions(part, int(t)) for t, part in _runs(rows[:, 0], x)])
-            parts.append(core.vivit.space(x, 0, False)[:, 0, places])
+            parts.append(core.vivit.space_at(x[:, 0], places))
         return torch.cat(parts), which.view(K, F)
 
     def _sequences(self, places: torch.Tensor) -> Sequence[torch.Tensor]:

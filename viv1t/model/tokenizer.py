@@ -38,6 +38,17 @@ class Kernels(NamedTuple):
     constant: torch.Tensor  # (D,)
 
 
+class Region(NamedTuple):
+    """The patches, rows and columns of the grid, outside of which windows hold nothing new.
+
+    elsewhere (P, D): their video convolved with the kernels, for the patches outside.
+    """
+
+    rows: slice
+    columns: slice
+    elsewhere: torch.Tensor
+
+
 class PatchEmbedding(nn.Module):
     """Normalised linear patches; holds the parameters `norm` (K,) and `linear` (D, K), channel slowest, then frame."""
 
@@ -72,17 +83,26 @@ class PatchEmbedding(nn.Module):
         self.register_buffer("columns_inside", inside[self.pad[2]][steps[1]], persistent=False)
 
     def forward(
-        self, video: torch.Tensor, traces: torch.Tensor, front: int, kernels: Kernels | None = None
+        self,
+        video: torch.Tensor,
+        traces: torch.Tensor,
+        front: int,
+        kernels: Kernels | None = None,
+        region: Region | None = None,
     ) -> torch.Tensor:
         """(B, 1, T, H, W), (B, C_in - 1, T), zero frames put in front -> (B, T', h * w, D).
 
-        kernels: those of the present weights if they are at hand, as when every frame is a call.
+        kernels: those of the present weights if they are at hand, as when every frame is a call. region: where the
+        video must be looked at; all of it by default.
         """
         kernels = kernels or self.kernels()
         if self.norm_name == "dyt":  # acts on each element and keeps the padding's zero
             video, traces = torch.tanh(self.norm.alpha * video), torch.tanh(self.norm.alpha * traces)
         traces = F.pad(traces, (front, 0))
-        y = self.convolve_video(F.pad(video, (*self.pad, front, 0)), kernels.video)  # (B, T', P, D)
+        if region is None:
+            y = self.convolve_video(self.padded(video, front), kernels.video)  # (B, T', P, D)
+        else:
+            y = self.convolve_region(self.padded(video, front), kernels.video, region)
         if traces.shape[1]:
             y = y + self.convolve_traces(traces, kernels.traces).view_as(y)
         if self.norm_name in ("layernorm", "rmsnorm"):
@@ -107,6 +127,10 @@ class PatchEmbedding(nn.Module):
             traces = torch.einsum("dctix,jx->ctijd", traces, self.columns_inside).flatten(2)
         return Kernels(weight[:, 0].contiguous(memory_format=torch.channels_last), traces, constant)
 
+    def padded(self, video: torch.Tensor, front: int = 0) -> torch.Tensor:
+        """Zeros around each frame, and zero frames in front."""
+        return F.pad(video, (*self.pad, front, 0))
+
     def convolve_video(self, video: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Padded (B, 1, T, H, W) with kernel (D, frames, rows, columns) -> (B, T', P, D) float32."""
         B = len(video)
@@ -115,7 +139,37 @@ class PatchEmbedding(nn.Module):
         windows = video[:, 0].unfold(1, self.frames, self.frame_stride)  # (B, T', H, W, frames), a view
         windows = windows.flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         y = F.conv2d(windows, kernel, stride=self.stride)  # (B T', D, h, w), channels last in memory
-        return y.permute(0, 2, 3, 1).reshape(B, -1, self.grid[0] * self.grid[1], y.shape[1]).float()
+        return y.permute(0, 2, 3, 1).reshape(B, -1, y.shape[2] * y.shape[3], y.shape[1]).float()
+
+    def convolve_region(self, video: torch.Tensor, kernel: torch.Tensor, region: Region) -> torch.Tensor:
+        """The same, computed for the patches of a region only."""
+        rows, columns = (
+            slice(part.start * self.stride, (part.stop - 1) * self.stride + self.size)
+            for part in (region.rows, region.columns)
+        )
+        inner = self.convolve_video(video[..., rows, columns], kernel)
+        y = region.elsewhere.expand(*inner.shape[:2], -1, -1).clone()
+        size = (region.rows.stop - region.rows.start, region.columns.stop - region.columns.start)
+        y.unflatten(2, self.grid)[:, :, region.rows, region.columns] = inner.unflatten(2, size)
+        return y
+
+    def unchanged(self, video: torch.Tensor, kernels: Kernels) -> torch.Tensor:
+        """What a region has `elsewhere`, (P, D), from one patch's frames (1, 1, frames, H, W) without a change."""
+        if self.norm_name == "dyt":
+            video = torch.tanh(self.norm.alpha * video)
+        return self.convolve_video(self.padded(video), kernels.video)[0, 0]
+
+    def region(self, changed: torch.Tensor, elsewhere: torch.Tensor) -> Region | None:
+        """The smallest region that holds all pixels (H, W) that `changed`; None if that is the whole grid."""
+        parts = []
+        for axis, pad, count in ((1, self.pad[2], self.grid[0]), (0, self.pad[0], self.grid[1])):
+            seen = changed.any(axis).nonzero()[:, 0]
+            first, last = (int(seen[0]), int(seen[-1])) if len(seen) else (0, 0)
+            start = max(-(-(first + pad - self.size + 1) // self.stride), 0)
+            parts.append(slice(start, min((last + pad) // self.stride + 1, count)))
+        rows, columns = parts
+        whole = rows == slice(0, self.grid[0]) and columns == slice(0, self.grid[1])
+        return None if whole else Region(rows, columns, elsewhere)
 
     def convolve_traces(self, traces: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Traces (B, C, T) that fill each frame and are zero outside it, with (C, frames, h w D) -> (B, T', h w D)."""
@@ -197,9 +251,10 @@ class Tokenizer(nn.Module):
         pupil_center: torch.Tensor,
         front: int,
         kernels: Kernels | None = None,
+        region: Region | None = None,
     ) -> torch.Tensor:
-        """The same before position codes; see `PatchEmbedding.forward` for `front` and `kernels`."""
-        x = self.tokenizer(video, self.traces(behavior, pupil_center), front, kernels)
+        """The same before position codes; see `PatchEmbedding.forward` for `front`, `kernels` and `region`."""
+        x = self.tokenizer(video, self.traces(behavior, pupil_center), front, kernels, region)
         x = self.norm(x)
         if self.config.behavior_mode == "additive":
             traces = torch.cat([behavior, pupil_center], dim=1).transpose(1, 2)[:, -x.shape[1] :]

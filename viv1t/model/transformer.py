@@ -89,6 +89,13 @@ class Block(nn.Module):
         """Queries, keys and values (R, heads, n, d) of normalised sequences whose first position is `start`."""
         return rotated_heads(self.projections(u), self.turns(u, start), self.heads)
 
+    def at(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """The block's output at some positions of sequences (R, n, D), which see all of them; in evaluation."""
+        u = self.norm(x)
+        q, k, v = self.heads_of(u, 0)
+        y = attention(q[:, :, places], k, v, False)
+        return x[:, places] + self.attn_out(y.transpose(1, 2).flatten(2)) + self.feed_forward(u[:, places])
+
     def learn(self, x: torch.Tensor) -> Past:
         """Keys and values of sequences (L, n, D), for sequences that begin like them."""
         return Past(*(part.contiguous() for part in self.heads_of(self.norm(x), 0)[1:]))
@@ -164,6 +171,14 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x[:, :n]
+
+    def at(self, x: torch.Tensor, registers: torch.Tensor | None, places: torch.Tensor) -> torch.Tensor:
+        """`forward` for some positions only, (R, places, D): of the last block no others are computed."""
+        if self.registers:
+            x = torch.cat([x, registers.expand(len(x), -1, -1)], dim=1)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        return self.blocks[-1].at(x, places) if len(self.blocks) else x[:, places]
 
     def step(self, x: torch.Tensor, memories: Sequence[BlockMemory], answer: bool = True) -> torch.Tensor | None:
         """The next position (R, 1, D) of causal sequences, given what each block remembers.
@@ -286,6 +301,10 @@ class ViViT(nn.Module):
         registers = self.reg_s_tokens if self.config.reg_tokens else None
         chunk = max(chunk_tokens // P, 1) if chunk_tokens else B * T
         return chunked(self.spatial_stack, x.flatten(0, 1), registers, chunk, grad_checkpointing).view(x.shape)
+
+    def space_at(self, x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """The spatial transformer on frames (R, P, D), in evaluation, for some places: (R, places, D)."""
+        return self.spatial_transformer.at(x, self.reg_s_tokens if self.config.reg_tokens else None, places)
 
     def time(self, x: torch.Tensor, chunk_tokens: int, grad_checkpointing: bool) -> torch.Tensor:
         """The temporal transformer at every location."""
