@@ -1,6 +1,7 @@
 """Gather a run into one page: what was run, how well it predicts, and every figure drawn so far.
 
-reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json (evaluate.py), RUN/figures/**/*.png (misc/visualize_*)
+reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json (evaluate.py), RUN/figures/**/*.png (visualize_*,
+        compare_*), RUN/validation/*.csv (compare_truth.py)
 writes  RUN/report.html, which needs no other file to be read; its links lead to tables and PDFs of the run folder
 """
 
@@ -27,7 +28,8 @@ def main(args) -> None:
     parts = [
         what_was_run(run_dir, summary),
         scores(summary),
-        figures(run_dir),
+        *figures(run_dir),
+        truth(run_dir),
         files(run_dir),
     ]
     path = locate(run_dir, "report")
@@ -97,10 +99,38 @@ def row(mouse: str, tier: str, s: dict, ceiling: str = "", ratio: str = "", left
     return mouse, tier, with_interval(correlation), ceiling, ratio, *means, correlation["n"], left_out
 
 
-def figures(run_dir: Path) -> str:
-    paths = sorted((run_dir / "figures").rglob("*.png"), key=lambda path: (path.stem != "performance", str(path)))
-    shown = [page.figure(path, run_dir) for path in paths if not path.name.startswith(".")]
-    return page.section("Figures", *(shown or [page.paragraph("None drawn yet: run misc/visualize_performance.py.")]))
+FIGURES = {  # title -> how the names of its figures begin; the rest comes last
+    "Prediction": ("performance", "training", "traces", "reliable", "depth"),
+    "Receptive fields and retinotopy": ("truth_retinotopy", "aRFs", "retinotopy", "fields", "gaze", "spatial_tuning"),
+    "Tuning for direction": ("truth_direction", "selectivity", "tuning"),
+    "More": ("",),
+}
+
+
+def figures(run_dir: Path) -> list[str]:
+    """One section for each analysis that has drawn something."""
+    paths = [path for path in sorted((run_dir / "figures").rglob("*.png")) if not path.name.startswith(".")]
+    if not paths:
+        return [page.section("Figures", page.paragraph("None drawn yet: run misc/visualize_performance.py."))]
+    sections = []
+    for title, beginnings in FIGURES.items():
+        own = [path for start in beginnings for path in paths if path.stem.startswith(start)]
+        own = list(dict.fromkeys(own))
+        paths = [path for path in paths if path not in own]
+        if own:
+            sections.append(page.section(title, *(page.figure(path, run_dir) for path in own)))
+    return sections
+
+
+def truth(run_dir: Path) -> str:
+    """What compare_truth.py found of estimates on simulated mice, folded away; nothing for real ones."""
+    parts = []
+    for path in sorted((run_dir / "validation").glob("*.csv")):
+        table = pd.read_csv(path, dtype={"mouse": str})
+        rows = [(r.mouse, r.quantity, r.statistic, r.selection, number(r.value), r.n) for r in table.itertuples()]
+        columns = ("mouse", "quantity", "statistic", "neurons", "value", "n")
+        parts.append(page.details(path.stem, page.table(columns, rows, texts=4)))
+    return page.section("Estimates against the truth", *parts) if parts else ""
 
 
 def files(run_dir: Path) -> str:

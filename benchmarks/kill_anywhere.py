@@ -41,6 +41,7 @@ FROM_DATA = (
 )
 TRAIN = f"train.py --data_dir {{data}} --output_dir {{out}} {MODEL} --crop_frame 60 --epochs 3 --save_every 0"
 PREDICT = "predict.py --data_dir {data} --output_dir {out} --device cpu"
+PROBE = "tuning_retinotopy/predict_noise.py --output_dir {out} --device cpu --patterns 1200"
 LEFTOVERS = (".*.tmp", ".*.parts", ".movies", ".lock", "step.pt")
 LOCKS = ".*.lock"  # empty; one may stay if the kill came after the last byte, until the next writer takes it
 
@@ -213,6 +214,7 @@ STAGES = {
     "train": Stage(f"{TRAIN} --schedule_free", compare_runs),
     "cosine": Stage(f"{TRAIN} {FROM_DATA}", compare_runs),
     "predict": Stage(PREDICT, compare_files, begins_with="run"),
+    "probe": Stage(PROBE, compare_files, begins_with="run"),
 }
 
 

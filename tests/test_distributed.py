@@ -286,3 +286,17 @@ def test_half_an_environment_is_told(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UserError, match="torchrun"), distributed.joined():
         pass
+
+
+def test_an_experiment_is_shared_out(causal_run, tmp_path):
+    """Two processes show half of the parts each; one file, with the bytes that one process writes."""
+    flags = ["--monitor", "sensorium", "--patterns", "300", "--device", "cpu", "--mouse_ids", "tinyA"]
+    files = []
+    for processes in (1, 2):
+        run_dir = tmp_path / str(processes)
+        shutil.copytree(causal_run, run_dir)
+        ended = finish(start(processes, "tuning_retinotopy/predict_noise.py", "--output_dir", run_dir, *flags))
+        assert [code for code, _ in ended] == [0] * processes, ended
+        files.append((run_dir / "retinotopy" / "mousetinyA.h5").read_bytes())
+        assert [path.name for path in (run_dir / "retinotopy").iterdir()] == ["mousetinyA.h5"]
+    assert files[0] == files[1]

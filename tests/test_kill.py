@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kill_anywhere.py"
-STAGES = ("simulate", "cache", "train", "predict")
+STAGES = ("simulate", "cache", "train", "predict", "probe")
 
 
 def test_results_are_the_same_after_kills():
