@@ -3,7 +3,7 @@
 The folder opens like a run: predict.py, stream.py and all analyses take it as --output_dir.
 
 reads   RUN/ckpt/best.pt, RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json if it was scored
-writes  FOLDER/twin.npz, FOLDER/twin.json
+writes  FOLDER/twin.npz, FOLDER/twin.json, FOLDER/config.json
 """
 
 from pathlib import Path

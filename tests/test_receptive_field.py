@@ -209,6 +209,16 @@ class TestGaussians:
         assert found["amplitude"].to_numpy() == pytest.approx(truth["amplitude"], rel=0.03)
         assert found["r2"].min() > 0.999
 
+    def test_holes_are_fields_that_suppress(self):
+        truth = pd.DataFrame([{"x": 20.3, "y": 15.2, "sigma_major": 3.0, "sigma_minor": 2.0, "theta_deg": 30.0,
+                               "amplitude": 2.0, "offset": 1.0}])  # fmt: skip
+        both = np.concatenate([draw(truth), -draw(truth)])
+        nulls = np.random.default_rng(0).normal(0, 0.05, (4, *both.shape))
+        found = receptive_field.fit_receptive_fields(both, np.stack([both, both]), nulls)
+        assert found["sign"].tolist() == [1, -1] and not found["bad_fit"].any()
+        assert found["x"].to_numpy() == pytest.approx(20.3, abs=0.01)
+        assert found["snr"][0] == pytest.approx(found["snr"][1], rel=0.1)
+
     def test_coarse_maps_are_fitted_in_pixels(self):
         truth = pd.DataFrame([{"x": 20.3, "y": 15.2, "sigma_major": 3.0, "sigma_minor": 2.0, "theta_deg": 30.0,
                                "amplitude": 2.0, "offset": 1.0}])  # fmt: skip

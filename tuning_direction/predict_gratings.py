@@ -4,7 +4,7 @@ Every combination of direction, spatial and temporal frequency, full field or in
 field. Neurons whose fields share a pixel share the stimuli.
 
 reads   RUN/ckpt (or, with --animal, <data_dir>/<lab>/<mouse>/truth/animal.json); RUN/aRF.csv with --centre field
-writes  RUN/direction/mouse<ID>.h5: responses (condition, neuron), averaged from 0.1 s on. Goes on where it was stopped.
+writes  RUN/direction/mouse<ID>.h5: responses (condition, neuron), means from 0.1 s on. Goes on where it was stopped.
 next    estimate_selectivity.py
 """
 
@@ -42,13 +42,13 @@ def get_parser() -> cli.Parser:
     add_subject_flags(parser)
     group = parser.add_argument_group("what is shown")
     group.add_argument("--centre", type=cli.Words("screen", "field"), default="screen", metavar="WORD",
-                       help="gratings fill the screen, or a patch on each neuron's receptive field (default: screen)")  # fmt: skip
+                       help="gratings fill the screen, or a patch on each field (default: screen)")  # fmt: skip
     group.add_argument("--patch", type=cli.number(float, 1, 180), default=30.0, metavar="DEG",
                        help="diameter of the patch (default: 30)")  # fmt: skip
     group.add_argument("--field_step", type=cli.number(float, 0.25, 8), default=1.0, metavar="PX",
-                       help="neurons whose fields fall in one square of this size share a patch (default: 1)")  # fmt: skip
+                       help="fields within one square of this size share a patch (default: 1)")  # fmt: skip
     for name, kind, help in (
-        ("directions", cli.number(int, 4), "number of directions"),
+        ("directions", cli.number(int, 4, even=True), "number of directions"),
         ("phases", cli.number(int, 1), "phases of every grating"),
         ("contrast", cli.number(float, 0, 1), "Michelson contrast"),
     ):

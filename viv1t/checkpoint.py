@@ -100,7 +100,7 @@ def load_checkpoint(run_dir: Path | str, which: str = "best", data_dir: Path | s
 
 
 def export(run_dir: Path | str, folder: Path, card: dict) -> None:
-    """Write the weights and mice of a run as the two files of `viv1t.portable`, which open like the run itself."""
+    """Write the weights and mice of a run as the files of `viv1t.portable`, beside its flags: a folder like the run."""
     checkpoint = load_checkpoint(run_dir)
     if checkpoint.mice is None:
         raise UserError(
@@ -109,6 +109,7 @@ def export(run_dir: Path | str, folder: Path, card: dict) -> None:
     mice = {mouse_id: pack_mouse(mouse) for mouse_id, mouse in checkpoint.mice.items()}
     content = {"format": FORMAT, "config": checkpoint.config, "mice": mice, "model": checkpoint.model_state}
     portable.write(folder, content | checkpoint.info, card)
+    io.write_json(folder / "config.json", checkpoint.config)
 
 
 def _unpack(path: Path, content: dict) -> Checkpoint:

@@ -52,6 +52,25 @@ for _source in ("gratings", "recording", "twin", "animal"):  # whose direction t
             f"tuning_direction/estimate_tuning_similarity.py --source {_source}",
         ),
     }  # fmt: skip
+for _source in ("recording", "twin", "animal"):  # whose responses to recorded trials
+    RESULTS |= {
+        f"fields_{_source}": Result(
+            f"fields_{_source}.csv", "receptive fields from movies",
+            f"tuning_retinotopy/fit_recorded_fields.py --source {_source}",
+        ),
+        f"spatial_tuning_{_source}": Result(
+            f"spatial_tuning_{_source}.csv", "responses to Gaussian dots",
+            f"tuning_retinotopy/estimate_spatial_tuning.py --source {_source}",
+        ),
+        f"dots_{_source}": Result(
+            f"retinotopy/dots_{_source}_mouse{{mouse}}.npz", "ON and OFF maps",
+            f"tuning_retinotopy/estimate_spatial_tuning.py --source {_source}",
+        ),
+    }  # fmt: skip
+RESULTS |= {
+    "cortical_map": Result("retinotopy.csv", "maps of the cortex", "tuning_retinotopy/estimate_retinotopy.py"),
+    "gaze": Result("gaze.csv", "movement of fields with the gaze", "tuning_retinotopy/compare_gaze.py"),
+}
 
 
 def locate(run_dir: Path | str, name: str, mouse: str = "") -> Path:
@@ -100,21 +119,25 @@ def find_mice(run_dir: Path | str, name: str, mouse_ids: Sequence[str] | None = 
     return list(mouse_ids)
 
 
-def read_fields(run_dir: Path | str) -> pd.DataFrame:
-    """The receptive fields of all mice: a row for each `mouse` and `neuron`, with `x`, `y` in pixels and `bad_fit`."""
-    return pd.read_csv(require(run_dir, "fields"), dtype={"mouse": str})
-
-
-def read_selectivity(run_dir: Path | str, source: str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
-    """Direction selectivity of all mice, or of those asked for: one row for each `mouse` and `neuron`."""
-    path = require(run_dir, f"selectivity_{source}")
+def read_table(run_dir: Path | str, name: str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of all mice, or of those asked for, each of which must be in it."""
+    path = require(run_dir, name)
     table = pd.read_csv(path, dtype={"mouse": str})
     known = list(dict.fromkeys(table["mouse"]))
     for mouse_id in mouse_ids or ():
         if mouse_id not in known:
-            hint = did_you_mean(mouse_id, known)
-            raise UserError(f"--mouse_ids {mouse_id}: not in {path}{hint}; there are: {', '.join(known)}.")
+            raise UserError(f"--mouse_ids {mouse_id}: not in {path}, which has {', '.join(known)}.")
     return table[table["mouse"].isin(mouse_ids or known)].reset_index(drop=True)
+
+
+def read_fields(run_dir: Path | str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """The receptive fields of all mice: a row for each `mouse` and `neuron`, with `x`, `y` in pixels and `bad_fit`."""
+    return read_table(run_dir, "fields", mouse_ids)
+
+
+def read_selectivity(run_dir: Path | str, source: str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """Direction selectivity of all mice, or of those asked for: one row for each `mouse` and `neuron`."""
+    return read_table(run_dir, f"selectivity_{source}", mouse_ids)
 
 
 def write_responses(path: Path, trials: Iterable[tuple[int, str, np.ndarray]], attributes: dict) -> None:

@@ -1,9 +1,9 @@
 """Receptive fields from responses to movies: where local moving contrast drives a neuron, apart from its neighbours'.
 
-In movies, contrast moves in many places at once, so that a plain correlation map (`estimators.retinotopy`) is wider than
-any field and drawn towards wherever movies move most. `MovieMaps` regresses responses on the contrast of all places
-together, with a ridge penalty: linear regression in the space of local energies, to which simple and complex cells
-answer alike (cf. Willmore & Smyth 2003, reverse correlation with natural images).
+In movies, contrast moves in many places at once, so that a plain correlation map (`estimators.retinotopy`) is wider
+than any field and drawn towards wherever movies move most. `MovieMaps` regresses responses on the contrast of all
+places together, with a ridge penalty: linear regression in the space of local energies, to which simple and complex
+cells answer alike (cf. Willmore & Smyth 2003, reverse correlation with natural images).
 """
 
 import numpy as np
@@ -93,7 +93,7 @@ class _Ridge:
 def fit_movie_fields(maps: MovieMaps) -> pd.DataFrame:
     """One row per neuron, the columns of `receptive_field.fit_receptive_fields`, all places in pixels of the video.
 
-    Widths have the blur of contrast and of the smoothing taken out, but not that of the penalty: they are upper bounds.
+    Widths have the blur of contrast and of the smoothing taken out, but not that of the penalty.
     """
     kinds = maps.value(), maps.halves(), maps.nulls()
     smooth = (gaussian_filter(kind, (0,) * (kind.ndim - 2) + (SMOOTH, SMOOTH)) for kind in kinds)

@@ -7,9 +7,10 @@ random from pattern to pattern: on a fixed lattice centres are half as exact (me
 instead of 0.17 px).
 
 Two choices of the caller matter. Take responses soon after onset (frames 2 to 4): fields of feedback answer later, to
-contrast *around* the classical field, and turn the map into a hole. And pass `signed_root(responses)`: responses are
-heavy-tailed, and their root gives the same centre with less noise. The fitted sigma of such a map is about that of
-the field's envelope; without the root it is that of contrast energy, smaller by the square root of 2.
+contrast *around* the classical field, and turn the map into a hole (which is fitted too, with `sign` -1). And pass
+`signed_root(responses)`: responses are heavy-tailed, and their root gives the same centre with less noise. The fitted
+sigma of such a map is about that of the field's envelope; without the root it is that of contrast energy, smaller by
+the square root of 2.
 """
 
 from functools import partial
@@ -150,16 +151,20 @@ def fit_receptive_fields(
     """One row per neuron: `fit_gaussians` of maps (N, h, w), whose arguments these are, and how far to trust it.
 
     halves (2, N, h, w) and nulls (K, N, h, w) as `WeightedMaps` gives them; blur: sd in pixels that the stimulus adds
-    to every field (`lattice_blur`). Further columns: snr (peak over sd of the null maps, both smoothed by one sample),
+    to every field (`lattice_blur`). Further columns: sign (-1 where the map's extreme is a hole, which is then fitted:
+    local contrast suppresses the neuron), snr (that extreme over sd of the null maps, both smoothed by one sample),
     half_distance (pixels between the centres of the halves), bad_fit (R^2 < 0.3, snr < 4, centre off the map, or
     no fit at all).
     """
     N, height, width = maps.shape
     x, y = (np.arange(n) if axis is None else axis for n, axis in ((width, x), (height, y)))
-    table = fit_gaussians(maps, x, y, blur)
     smooth = smoothed(maps).reshape(N, -1)
-    table["snr"] = (smooth.max(axis=1) - np.median(smooth, axis=1)) / _noise(nulls)
-    one, other = (fit_gaussians(half, x, y, blur)[["x", "y"]].to_numpy() for half in halves)
+    smooth = smooth - np.median(smooth, axis=1, keepdims=True)
+    sign = np.where(smooth.max(axis=1) < -smooth.min(axis=1), -1, 1)
+    upright = sign[:, None, None]
+    table = fit_gaussians(maps * upright, x, y, blur).assign(sign=sign)
+    table["snr"] = abs(smooth).max(axis=1) / _noise(nulls)
+    one, other = (fit_gaussians(half * upright, x, y, blur)[["x", "y"]].to_numpy() for half in halves)
     table["half_distance"] = np.hypot(*(one - other).T)
     inside = table["x"].between(x[0], x[-1]) & table["y"].between(y[0], y[-1])
     table["bad_fit"] = ~(inside & (table["r2"] >= LEAST_R2) & (table["snr"] >= LEAST_SNR))

@@ -1,6 +1,6 @@
 """Panels that are places: on the monitor, on the cortical sheet, in its depth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Ellipse, Rectangle
 
+from viv1t.geometry import Monitor
 from viv1t.plotting import panels, style
 
 LINEAR, CYCLIC = "viridis", "twilight"  # both safe for colour-blind readers
@@ -34,6 +35,26 @@ def field_map(ax: Axes, image: np.ndarray, extent: Extent, ellipse: tuple | None
         outline = Ellipse((x, y), 2 * major, 2 * minor, angle=theta, fill=False, color=style.BLACK, linewidth=1)
         ax.add_patch(outline)
     _monitor(ax, extent, unit)
+
+
+def field_in_degrees(ax: Axes, image: np.ndarray, monitor: Monitor, outline: np.ndarray | None = None) -> None:
+    """A map (H, W) at the pixels of a monitor, where the eye sees them, red positive; outline (K, 2) in pixels."""
+    y, x = np.mgrid[: monitor.height + 1, : monitor.width + 1] - 0.5
+    limit = float(abs(np.nan_to_num(image)).max()) or 1.0
+    azimuth, elevation = np.moveaxis(monitor.to_degrees(np.stack([x, y], axis=-1)), -1, 0)
+    colors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    ax.pcolormesh(azimuth, elevation, image, rasterized=True, **colors)
+    if outline is not None:
+        ax.plot(*monitor.to_degrees(outline).T, color=style.BLACK, linewidth=1)
+    ax.set(xlabel="azimuth (deg)", ylabel="elevation (deg)", aspect="equal")
+
+
+def contours(ax: Axes, image: np.ndarray, monitor: Monitor, shares: Sequence[float], color: str) -> None:
+    """Where a map (H, W) at the pixels of a monitor reaches some shares of its peak, in degrees."""
+    y, x = np.mgrid[: monitor.height, : monitor.width]
+    azimuth, elevation = np.moveaxis(monitor.to_degrees(np.stack([x, y], axis=-1)), -1, 0)
+    ax.contour(azimuth, elevation, image / image.max(), sorted(shares), colors=color, linewidths=1)
+    ax.set(xlabel="azimuth (deg)", ylabel="elevation (deg)", aspect="equal")
 
 
 def field_density(ax: Axes, centres: np.ndarray, extent: Extent, unit: str = "px", bins: int = 32) -> None:
@@ -74,6 +95,18 @@ def cortex_map(ax: Axes, xy_um: np.ndarray, values: np.ndarray, label: str, peri
         ax.set_facecolor(style.COLORS["repeats"])  # the ends of the cyclic colours are nearly white
     ax.set(xlabel=f"cortex x (µm), n = {known.sum()}", ylabel="cortex y (µm)")
     ax.set_aspect("equal")
+
+
+def gradient_arrow(ax: Axes, gradient: np.ndarray, label: str) -> None:
+    """An arrow from the middle of a cortex map along a gradient (2,), to where the value grows; label: its size."""
+    (left, right), (bottom, top) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
+    middle, length = np.array([left + right, bottom + top]) / 2, 0.3 * min(right - left, top - bottom)
+    if not np.linalg.norm(gradient) > 0:
+        return
+    arrow = {"arrowstyle": "-|>", "color": style.BLACK, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", middle + length * gradient / np.linalg.norm(gradient), middle, arrowprops=arrow)
+    ax.set_ylim(bottom, top + 0.15 * (top - bottom))
+    ax.text(0.03, 0.98, label, transform=ax.transAxes, va="top")
 
 
 def planes(depth_um: np.ndarray, most: int = 20, thickness: float = 25.0) -> np.ndarray:
