@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole job on two simulated mice: simulate, train, predict, score, draw, report. Each command is printed before it
-# runs. Steps whose result is complete are skipped by the commands themselves, so a second call takes seconds.
+# The whole job on two simulated mice: simulate, train, predict, score, map receptive fields and tuning for direction,
+# report. Each command is printed before it runs. Long steps whose result is complete are skipped by the commands
+# themselves, so a second call redoes tables and figures only.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./setup.sh
@@ -18,6 +19,18 @@ run python misc/visualize_training.py --output_dir runs/demo
 run python evaluate.py --data_dir data/simulated --output_dir runs/demo
 run python misc/visualize_performance.py --output_dir runs/demo
 run python misc/visualize_traces.py --data_dir data/simulated --output_dir runs/demo
+run python tuning_retinotopy/predict_noise.py --output_dir runs/demo
+run python tuning_retinotopy/fit_aRFs.py --output_dir runs/demo
+run python tuning_retinotopy/visualize_aRFs.py --output_dir runs/demo
+run python tuning_retinotopy/compare_truth.py --data_dir data/simulated --output_dir runs/demo
+run python tuning_direction/predict_gratings.py --output_dir runs/demo
+run python tuning_direction/estimate_selectivity.py --output_dir runs/demo
+run python tuning_direction/compare_truth.py --data_dir data/simulated --output_dir runs/demo
+for source in recording twin animal; do
+    run python tuning_direction/estimate_selectivity.py --data_dir data/simulated --output_dir runs/demo --source $source
+done
+run python tuning_direction/visualize_tuning_curves.py --output_dir runs/demo --stimulus gabors
+run python tuning_direction/compare_recorded.py --output_dir runs/demo
 run python report.py --output_dir runs/demo
 run python evaluate.py --data_dir data/simulated --output_dir runs/demo  # scored already: prints the table
 printf '\nThe report: %s/runs/demo/report.html\n' "$PWD"

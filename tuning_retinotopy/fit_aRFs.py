@@ -1,10 +1,10 @@
 """Find every neuron's artificial receptive field: a Gaussian fitted to its map, and how far to trust it.
 
 reads   RUN/retinotopy/mouse<ID>.h5 (predict_noise.py)
-writes  RUN/aRF.csv, one row per neuron: mouse, neuron, x, y (pixels), azimuth_deg, elevation_deg, sigma_major,
-        sigma_minor (pixels), theta_deg, amplitude, offset, r2, snr, half_distance (pixels), fwhm_major_deg,
-        fwhm_minor_deg, bad_fit; RUN/retinotopy/maps_mouse<ID>.npy: the maps (neuron, height, width)
-next    visualize_aRFs.py, estimate_retinotopy.py
+writes  RUN/aRF.csv, one row per neuron; RUN/retinotopy/maps_mouse<ID>.npy: the maps (neuron, height, width)
+next    visualize_aRFs.py, estimate_retinotopy.py, compare_truth.py; experiments at the neurons' fields
+
+With --shuffle, a control, neurons change places after they have answered, and only RUN/aRF_shuffled.csv is written.
 """
 
 from pathlib import Path
@@ -34,6 +34,7 @@ def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output_dir", required=True, metavar="RUN", help="folder with retinotopy/")
     parser.add_argument("--mouse_ids", nargs="+", metavar="ID", help="mice (default: all in retinotopy/)")
+    parser.add_argument("--shuffle", type=cli.number(int, 0), metavar="SEED", help="control: exchange the neurons")
     return parser
 
 
@@ -63,13 +64,30 @@ def fit(measurement: Measurement, mouse_id: str) -> tuple[pd.DataFrame, np.ndarr
     maps, halves, nulls, blur = gather_maps(measurement, f"mouse {mouse_id}")
     table = fit_receptive_fields(maps, halves, nulls, blur=blur)
     azimuth, elevation = measurement.monitor.to_degrees(table[["x", "y"]].to_numpy()).T
-    widths = fwhm_deg(table, measurement.monitor)
+    widths = fwhm_deg(table, measurement.monitor).T
     table = table.assign(
-        azimuth_deg=azimuth, elevation_deg=elevation, fwhm_major_deg=widths[:, 0], fwhm_minor_deg=widths[:, 1]
+        azimuth_deg=azimuth, elevation_deg=elevation, fwhm_major_deg=widths[0], fwhm_minor_deg=widths[1]
     )
-    table.insert(0, "mouse", mouse_id)
-    table.insert(1, "neuron", measurement.neurons)
-    return table, maps
+    x, y, z = measurement.coordinates.T
+    identity = {"mouse": mouse_id, "neuron": measurement.neurons, "x_um": x, "y_um": y, "z_um": z}
+    return pd.DataFrame(identity).join(table), maps
+
+
+def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The same fields, given to other neurons of the mouse."""
+    identity = table[["mouse", "neuron", "x_um", "y_um", "z_um"]]
+    order = np.random.default_rng(seed).permutation(len(table))
+    return identity.join(table.drop(columns=identity.columns).iloc[order].reset_index(drop=True))
+
+
+def report(table: pd.DataFrame, mouse_id: str) -> None:
+    good = table[~table["bad_fit"]]
+    print(
+        f"mouse {mouse_id}: {len(good)} of {len(table)} neurons have a field, {(good['sign'] < 0).sum()} of them one "
+        f"that suppresses; median R2 {good['r2'].median():.2f}, "
+        f"distance between halves {good['half_distance'].median():.2f} px, "
+        f"width {good['fwhm_major_deg'].median():.0f} x {good['fwhm_minor_deg'].median():.0f} deg"
+    )
 
 
 def main(args) -> None:
@@ -77,15 +95,12 @@ def main(args) -> None:
     for mouse_id in find_mice(run_dir, "retinotopy", args.mouse_ids):
         with Measurement(require(run_dir, "retinotopy", mouse_id)) as measurement:
             table, maps = fit(measurement, mouse_id)
-        io.write_array(locate(run_dir, "maps", mouse_id), maps.astype(np.float32))
-        good = table[~table["bad_fit"]]
-        print(
-            f"mouse {mouse_id}: {len(good)} of {len(table)} neurons have a field; median R2 {good['r2'].median():.2f}, "
-            f"distance between halves {good['half_distance'].median():.2f} px, "
-            f"width {good['fwhm_major_deg'].median():.0f} x {good['fwhm_minor_deg'].median():.0f} deg"
-        )
-        tables.append(table)
+        report(table, mouse_id)
+        if args.shuffle is None:
+            io.write_array(locate(run_dir, "maps", mouse_id), maps.astype(np.float32))
+        tables.append(table if args.shuffle is None else shuffled(table, args.shuffle))
     path = locate(run_dir, "fields")
+    path = path if args.shuffle is None else path.with_stem(f"{path.stem}_shuffled")
     io.write_table(path, pd.concat(tables, ignore_index=True))
     print(path)
 

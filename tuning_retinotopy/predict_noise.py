@@ -4,8 +4,9 @@ Each pattern is still: textured cells scattered over a grey screen, which drive 
 noise is the published stimulus; complex cells answer to its square only.
 
 reads   RUN/ckpt (or, with --animal, <data_dir>/<lab>/<mouse>/truth/animal.json)
-writes  RUN/retinotopy/mouse<ID>.h5: responses (pattern, neuron). Goes on where it was stopped.
-next    fit_aRFs.py
+writes  RUN/retinotopy/mouse<ID>.h5: responses (pattern, neuron), or the same below --results_dir. Goes on where it was
+        stopped.
+next    fit_aRFs.py; with another --gaze and --results_dir, compare_gaze.py, too
 """
 
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ class Protocol:
 def get_parser() -> cli.Parser:
     parser, protocol = cli.Parser(__doc__), Protocol()
     add_subject_flags(parser)
+    parser.add_argument("--results_dir", metavar="DIR", help="where responses go (default: RUN)")
     group = parser.add_argument_group("what is shown")
     group.add_argument("--stimulus", type=cli.Words("mask", "white"), default=protocol.stimulus, metavar="WORD",
                        help="local contrast noise (mask) or white noise (default: mask)")  # fmt: skip
@@ -62,7 +64,7 @@ def main(args) -> None:
     )
     with distributed.joined():
         for subject in open_subjects(args):
-            path = locate(args.output_dir, "retinotopy", subject.id)
+            path = locate(args.results_dir or args.output_dir, "retinotopy", subject.id)
             run(subject, experiment, at_screen_centre(subject), path, args.batch_size)
 
 
