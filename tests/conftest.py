@@ -77,9 +77,8 @@ def tiny_recording_dir(tmp_path_factory) -> Path:
     return data_dir
 
 
-@pytest.fixture(scope="session")
-def causal_run(tiny_recording_dir, tmp_path_factory) -> Path:
-    """The run of an untrained causal twin of tinyA and tinyB whose rates change from frame to frame. Read only."""
+def untrained_run(data_dir: Path, run_dir: Path) -> Path:
+    """The run of an untrained causal twin of all mice below a folder, whose rates change from frame to frame."""
     import torch
 
     from viv1t.checkpoint import checkpoint_path, save_checkpoint
@@ -88,28 +87,23 @@ def causal_run(tiny_recording_dir, tmp_path_factory) -> Path:
     from viv1t.data.recording import Recording
     from viv1t.model import ModelConfig, build_model
 
-    config = ModelConfig.from_flags(
-        {
-            "core_emb_dim": 8,
-            "core_ff_dim": 8,
-            "core_head_dim": 4,
-            "core_spatial_depth": 1,
-            "core_temporal_depth": 1,
-            "core_spatial_patch_stride": 8,
-            "core_reg_tokens": 0,
-            "core_use_causal_attention": True,
-        }
-    )
-    found = find_recordings(tiny_recording_dir / "tiny").items()
-    mice = {mouse_id: open_cache(Recording(folder, mouse_id)).mouse() for mouse_id, folder in found}
+    sizes = {"emb_dim": 8, "ff_dim": 8, "head_dim": 4, "spatial_depth": 1, "temporal_depth": 1, "reg_tokens": 0}
+    flags = {f"core_{name}": size for name, size in sizes.items()}
+    config = ModelConfig.from_flags(flags | {"core_spatial_patch_stride": 8, "core_use_causal_attention": True})
+    mice = {id: open_cache(Recording(folder, id)).mouse() for id, folder in find_recordings(data_dir).items()}
     torch.manual_seed(0)
     model = build_model(config, mice).requires_grad_(False)
     for readout in model.readouts.values():
         readout.features.normal_()
-    run_dir = tmp_path_factory.mktemp("causal") / "run"
     info = {"epoch": 1, "step": 1, "validation_correlation": 0.0}
     save_checkpoint(checkpoint_path(run_dir), config.to_flags(), mice, model.state_dict(), info)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def causal_run(tiny_recording_dir, tmp_path_factory) -> Path:
+    """The run of an untrained causal twin of tinyA and tinyB. Read only."""
+    return untrained_run(tiny_recording_dir / "tiny", tmp_path_factory.mktemp("causal") / "run")
 
 
 @pytest.fixture(scope="session")
@@ -131,28 +125,11 @@ def lab(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def lab_twin(lab, tmp_path_factory) -> Path:
     """The run of an untrained twin of the mice of `lab`, predicted and scored. Read only: copy it."""
-    import torch
-
     import evaluate
     import predict
     from viv1t import baselines
-    from viv1t.checkpoint import checkpoint_path, save_checkpoint
-    from viv1t.data.cache import open_cache
-    from viv1t.data.mice import find_recordings
-    from viv1t.data.recording import Recording
-    from viv1t.model import ModelConfig, build_model
 
-    sizes = {"emb_dim": 8, "ff_dim": 8, "head_dim": 4, "spatial_depth": 1, "temporal_depth": 1, "reg_tokens": 0}
-    flags = {f"core_{name}": size for name, size in sizes.items()}
-    config = ModelConfig.from_flags(flags | {"core_spatial_patch_stride": 8, "core_use_causal_attention": True})
-    mice = {id: open_cache(Recording(folder, id)).mouse() for id, folder in find_recordings(lab).items()}
-    torch.manual_seed(0)
-    model = build_model(config, mice).requires_grad_(False)
-    for readout in model.readouts.values():
-        readout.features.normal_()
-    run_dir = tmp_path_factory.mktemp("lab_twin") / "run"
-    info = {"epoch": 1, "step": 1, "validation_correlation": 0.0}
-    save_checkpoint(checkpoint_path(run_dir), config.to_flags(), mice, model.state_dict(), info)
+    run_dir = untrained_run(lab, tmp_path_factory.mktemp("lab_twin") / "run")
     flags = ["--output_dir", str(run_dir), "--data_dir", str(lab)]
     predict.main(predict.get_parser().parse_args([*flags, "--device", "cpu"]))
     with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,7 @@ from viv1t.stimulus.levels import grey_levels
 from viv1t.subjects import Subject
 
 NEURONS = 12
+MEAN = Window(0, 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ class Stopped(Exception):
     pass
 
 
-def flashes(count: int = 300, window: Window | None = Window(0, 0.2), stop_at: int | None = None) -> Experiment:
+def flashes(count: int = 300, window: Window | None = MEAN, stop_at: int | None = None) -> Experiment:
     """Bright squares at the audience's centre, of a size that the condition tells."""
     conditions = pd.DataFrame({"size": 1 + np.arange(count) % 30, "kind": ["bright", "dark"] * (count // 2)})
     drawn = []

@@ -1,4 +1,4 @@
-"""The whole way from stimulus to estimate, on a simulated mouse whose answers are known: nothing is learnt in between."""
+"""From stimulus to estimate on a simulated mouse whose answers are known: nothing is learnt in between."""
 
 import numpy as np
 import pandas as pd
@@ -155,8 +155,8 @@ def test_the_screen_does_not_change_what_is_preferred_in_degrees(truth):
         for _, neuron in animal.neurons[inside].iterrows():
             curves.append(screen.own_directions(neuron))
             centre, cpd = (neuron["x_px"], neuron["y_px"]), (0.02, 0.03, 0.045, 0.07)
-            films = [windows.disc(monitor, centre, 40)
-                     * gratings.grating(monitor, neuron["direction_deg"], f, 2, FRAMES, centre=centre) for f in cpd]  # fmt: skip
+            disc, direction = windows.disc(monitor, centre, 40), neuron["direction_deg"]
+            films = [disc * gratings.grating(monitor, direction, f, 2, FRAMES, centre=centre) for f in cpd]
             responses = screen.respond(np.stack(films), [neuron["neuron"]])
             best.append(fit_frequencies(responses.T, np.array(cpd))["preferred"][0])
         found.append(circular_tuning(np.stack(curves), DIRECTIONS).assign(sf=best))

@@ -9,18 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-import evaluate
-import predict
-from viv1t import baselines
-from viv1t.checkpoint import checkpoint_path, save_checkpoint
 from viv1t.curves import Curves
-from viv1t.data.cache import open_cache
 from viv1t.data.mice import find_recordings
-from viv1t.data.recording import Recording
 from viv1t.errors import UserError
-from viv1t.model import ModelConfig, build_model
 from viv1t.results import RESULTS, find_mice, locate
 from viv1t.stats import circular_difference
 
@@ -28,16 +20,6 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tuning_direction"
 README = (FOLDER / "README.md").read_text()
 COMMANDS = re.findall(r"^python (tuning_direction/\S+\.py.*)$", README, re.MULTILINE)
-SMALL = {
-    "core_emb_dim": 8,
-    "core_ff_dim": 8,
-    "core_head_dim": 4,
-    "core_spatial_depth": 1,
-    "core_temporal_depth": 1,
-    "core_spatial_patch_stride": 8,
-    "core_reg_tokens": 0,
-    "core_use_causal_attention": True,
-}
 
 
 def run(script: str, *flags) -> None:
@@ -63,22 +45,9 @@ def animal(lab, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def twin(lab, tmp_path_factory) -> Path:
+def twin(lab, lab_twin, tmp_path_factory) -> Path:
     """An untrained twin of both mice, predicted and scored, after the README's commands."""
-    mice = {id: open_cache(Recording(folder, id)).mouse() for id, folder in find_recordings(lab).items()}
-    torch.manual_seed(0)
-    config = ModelConfig.from_flags(SMALL)
-    model = build_model(config, mice).requires_grad_(False)
-    for readout in model.readouts.values():
-        readout.features.normal_()
-    run_dir = tmp_path_factory.mktemp("direction") / "demo"
-    info = {"epoch": 1, "step": 1, "validation_correlation": 0.0}
-    save_checkpoint(checkpoint_path(run_dir), config.to_flags(), mice, model.state_dict(), info)
-    flags = ["--output_dir", str(run_dir), "--data_dir", str(lab)]
-    predict.main(predict.get_parser().parse_args([*flags, "--device", "cpu"]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "COMPONENTS", 5)
-        evaluate.main(evaluate.get_parser().parse_args(flags))
+    run_dir = shutil.copytree(lab_twin, tmp_path_factory.mktemp("direction") / "demo")
     run_commands("demo", run_dir, lab)
     return run_dir
 

@@ -100,7 +100,7 @@ def load_checkpoint(run_dir: Path | str, which: str = "best", data_dir: Path | s
 
 
 def export(run_dir: Path | str, folder: Path, card: dict) -> None:
-    """Write the weights and mice of a run as the files of `viv1t.portable`, beside its flags: a folder like the run."""
+    """Write weights, mice and flags of a run as the files of `viv1t.portable`: a folder that opens like the run."""
     checkpoint = load_checkpoint(run_dir)
     if checkpoint.mice is None:
         raise UserError(

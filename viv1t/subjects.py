@@ -119,9 +119,10 @@ def _twins(args) -> list[Subject]:
         def presenter(timeline, mouse_id=mouse_id, behavior=behavior, pupil_center=pupil_center):
             return TwinPresenter(twin, mouse_id, timeline, behavior, pupil_center)
 
+        chosen = _chosen(mouse_id, args.neurons, mouse.neurons)
         subjects.append(
             Subject(mouse_id, "twin", twin.hash, monitor, mouse.fps, mouse.neurons, mouse.unit_ids,
-                    mouse.coordinates, _chosen(mouse_id, args.neurons, mouse.neurons), behavior, pupil_center, presenter)
+                    mouse.coordinates, chosen, behavior, pupil_center, presenter)
         )  # fmt: skip
     return subjects
 
