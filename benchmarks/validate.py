@@ -21,59 +21,106 @@ import pandas as pd
 from viv1t import cli, io
 
 ROOT = Path(__file__).parents[1]
-BONUS = "live_main live_bonus final_main final_bonus"
-PREPARE = (f"predict.py --data_dir {{data}} --output_dir {{run}} --ds_tier {BONUS}",
-           "evaluate.py --data_dir {data} --output_dir {run}")  # fmt: skip
-ANALYSES = (
-    "tuning_retinotopy/predict_noise.py --output_dir {run} {who}",
-    "tuning_retinotopy/fit_aRFs.py --output_dir {run}",
-    "tuning_retinotopy/estimate_retinotopy.py --output_dir {run}",
-    "tuning_retinotopy/compare_truth.py --output_dir {run} --data_dir {data}",
-    "tuning_direction/predict_gratings.py --output_dir {run} --centre field {who}",
-    "tuning_direction/estimate_selectivity.py --output_dir {run}",
-    "tuning_direction/compare_truth.py --output_dir {run} --data_dir {data}",
+BOTH = (
+    "tuning_retinotopy/predict_noise.py {who}",
+    "tuning_retinotopy/fit_aRFs.py",
+    "tuning_retinotopy/estimate_retinotopy.py",
+    "tuning_retinotopy/predict_noise.py {who} --gaze 10 0 --results_dir {run}/gaze",
+    "tuning_retinotopy/fit_aRFs.py --output_dir {run}/gaze",
+    "tuning_retinotopy/compare_gaze.py --others {run}/gaze",
+    "tuning_direction/predict_gratings.py {who}",
+    "tuning_direction/estimate_selectivity.py",
+    "tuning_direction/compare_truth.py --data_dir {data}",
 )
+TWIN = (
+    "predict.py --data_dir {data} --ds_tier live_main live_bonus final_main final_bonus",
+    "evaluate.py --data_dir {data}",
+    *BOTH,
+    *(f"tuning_retinotopy/estimate_spatial_tuning.py --data_dir {{data}} --source {source}"
+      for source in ("recording", "twin", "animal")),
+    *(f"tuning_direction/estimate_selectivity.py --data_dir {{data}} --source {source}"
+      for source in ("recording", "twin", "animal")),
+    "tuning_direction/compare_recorded.py",
+    "tuning_direction/compare_recorded.py --predicted animal",
+    "tuning_direction/compare_truth.py --data_dir {data} --source recording",
+)  # fmt: skip
+TRUTH = "tuning_retinotopy/compare_truth.py --data_dir {data}"
+ANY = float("inf")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One row of RUN/validation/<file>.csv, and where its value must lie."""
+
+    run: str
+    file: str
+    quantity: str
+    statistic: str
+    selection: str
+    least: float = -ANY
+    most: float = ANY
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One number of RUN/validation/<file>.csv and where it must lie: for the animal (L0) and for a twin (L1)."""
+    """A quantity with what is asked of the estimator alone (on the animal) and of a twin."""
 
     title: str
-    file: str
-    quantity: str
-    statistic: str
-    animal: tuple[str, float, float] | None  # selection of neurons, least, most
-    twin: tuple[str, float, float] | None
+    animal: Need | None
+    twin: Need | None
 
 
-ANY = float("inf")
-R, D, T, W = "retinotopy", "direction_gratings", "tuning_comparison_twin", "well predicted"
+def gate(title, file, quantity, statistic, animal=None, twin=None) -> Gate:
+    """animal, twin: (selection of neurons, least, most)."""
+    needs = [
+        asked and Need(run, file, quantity, statistic, *asked) for run, asked in (("animal", animal), ("twin", twin))
+    ]
+    return Gate(title, *needs)
+
+
+FIELDS, GRATINGS, WELL = "retinotopy", "direction_gratings", "well predicted"
+CENTRE, WIDTH, AXIS, DIRECTION = (
+    "centre (px)", "width (sd, deg)", "preferred axis (deg)", "preferred direction (deg)",
+)  # fmt: skip
+CURVES = "tuning-curve correlation, noise-corrected"
 GATES = (
-    Gate("field centre, median error (px)", R, "centre (px)", "median error", ("accepted", 0, 0.3), (W, 0, 2)),
-    Gate("field centre within 1 px", R, "centre (px)", "share within 1", ("accepted", 0.95, 1), None),
-    Gate("... simple, complex and mixed cells", R, "centre (px)", "share within 1", ("gabor", 0.95, 1), None),
-    Gate("field centre within 2 px", R, "centre (px)", "share within 2", ("accepted", 0.99, 1), (W, 0.8, 1)),
-    Gate("field found", R, "field accepted", "share", ("driven", 0.98, 1), (W, 0.8, 1)),
-    Gate("field of an undriven neuron", R, "field accepted", "share", ("undriven", 0, 0.05), None),
-    Gate("width, rank correlation", R, "width (sd, deg)", "rank correlation", ("accepted", 0.6, 1), (W, 0.6, 1)),
-    Gate("width, median ratio to the truth", R, "width (sd, deg)", "median ratio", ("accepted", 0.75, 1.25), None),
-    Gate("map of cortex, relative error", R, "map of cortex", "relative error", ("accepted", 0, 0.1),
+    gate("field centre, median error (px)", FIELDS, CENTRE, "median error", ("accepted", 0, 0.3), (WELL, 0, 2)),
+    gate("field centre within 1 px", FIELDS, CENTRE, "share within 1", ("accepted", 0.95, 1), (WELL,)),
+    gate("field centre within 2 px", FIELDS, CENTRE, "share within 2", ("accepted", 0.99, 1), (WELL, 0.8, 1)),
+    gate("neurons with a field", FIELDS, "field accepted", "share", ("driven", 0.98, 1), (WELL, 0.8, 1)),
+    gate("undriven neurons with a field", FIELDS, "field accepted", "share", ("undriven", 0, 0.05), ("undriven",)),
+    gate("width, rank correlation", FIELDS, WIDTH, "rank correlation", ("accepted", 0.6, 1), (WELL, 0.6, 1)),
+    gate("width, median ratio to the truth", FIELDS, WIDTH, "median ratio", ("accepted", 0.75, 1.25), (WELL,)),
+    gate("map of cortex, relative error", FIELDS, "map of cortex", "relative error", ("accepted", 0, 0.1),
          ("accepted", 0, 0.2)),
-    Gate("scatter around it, error (deg)", R, "scatter (deg)", "error", ("accepted", -0.5, 0.5),
-         ("accepted", -ANY, ANY)),
-    Gate("preferred axis, median error (deg)", D, "preferred axis (deg)", "median error", ("responsive", 0, 2),
-         (W, 0, 10)),
-    Gate("preferred axis within 10 deg", D, "preferred axis (deg)", "share within 10", ("responsive", 0.9, 1), None),
-    Gate("preferred axis within 22.5 deg", D, "preferred axis (deg)", "share within 22.5", None, (W, 0.8, 1)),
-    Gate("preferred direction, median error (deg)", D, "preferred direction (deg)", "median error",
-         ("responsive", 0, 2), None),
-    Gate("preferred direction within 22.5 deg", D, "preferred direction (deg)", "share within 22.5",
-         ("responsive", 0.9, 1), None),
-    Gate("preferred direction within 45 deg", D, "preferred direction (deg)", "share within 45", None, (W, 0.75, 1)),
-    Gate("direction selectivity, rank correlation", D, "gDSI", "Spearman", ("responsive", 0.95, 1), (W, 0.5, 1)),
-    Gate("similarity of axes below 100 um, error", D, "similarity of axes, pairs below 100 um", "estimated - true",
-         ("responsive", -0.02, 0.02), (W, -0.1, 0.1)),
+    gate("scatter around the map, error (deg)", FIELDS, "scatter (deg)", "error", ("accepted", -0.5, 0.5),
+         ("accepted",)),
+    gate("shift with the eye, slope on the truth", FIELDS, "fields, pupil moved by +10, +0 px",
+         "slope of displacement on truth", ("accepted", 0.9, 1.1), ("accepted",)),
+    gate("shift with the eye, angle to the truth (deg)", FIELDS, "fields, pupil moved by +10, +0 px",
+         "angle to the truth (deg)", ("accepted", -5, 5), ("accepted", -25, 25)),
+    gate("selectivity for dots, rank correlation", FIELDS, "ssi, twin", "rank correlation with animal", None,
+         ("tuned", 0.7, 1)),
+    gate("preferred axis, median error (deg)", GRATINGS, AXIS, "median error", ("responsive", 0, 2), (WELL, 0, 10)),
+    gate("preferred axis within 10 deg", GRATINGS, AXIS, "share within 10", ("responsive", 0.9, 1), (WELL,)),
+    gate("preferred axis within 22.5 deg", GRATINGS, AXIS, "share within 22.5", ("responsive",), (WELL, 0.8, 1)),
+    gate("preferred direction, median error (deg)", GRATINGS, DIRECTION, "median error", ("responsive", 0, 2),
+         (WELL,)),
+    gate("preferred direction within 22.5 deg", GRATINGS, DIRECTION, "share within 22.5", ("responsive", 0.9, 1),
+         (WELL,)),
+    gate("preferred direction within 45 deg", GRATINGS, DIRECTION, "share within 45", ("responsive",),
+         (WELL, 0.75, 1)),
+    gate("direction selectivity (gDSI), rank correlation", GRATINGS, "gDSI", "Spearman", ("responsive", 0.95, 1),
+         (WELL, 0.5, 1)),
+    gate("orientation selectivity (gOSI), rank correlation", GRATINGS, "gOSI", "Spearman", ("responsive", 0.6, 1),
+         (WELL, 0.5, 1)),
+    gate("similarity of axes below 100 um, error", GRATINGS, "similarity of axes, pairs below 100 um",
+         "estimated - true", ("responsive", -0.02, 0.02), (WELL, -0.1, 0.1)),
+    Gate("recorded Gabors, tuning curves, noise-corrected correlation",
+         Need("twin", "tuning_comparison_animal", CURVES, "mean", "selective", 0.95, 1.05),
+         Need("twin", "tuning_comparison_twin", CURVES, "mean", "selective", 0.7, 1.05)),
+    Gate("recorded Gabors, untuned neurons with p < 0.01",
+         Need("twin", "direction_recording", "direction, p < 0.01", "share", "untuned", 0, 0.015), None),
 )  # fmt: skip
 
 
@@ -87,90 +134,88 @@ def get_parser() -> cli.Parser:
 
 
 def main(args) -> None:
-    work, data = Path(args.work), Path(args.data_dir).resolve()
-    twin, animal = work / "twin", work / "animal"
-    if not twin.is_dir():
-        shutil.copytree(args.twin, twin)
-    for command in PREPARE:
-        call(command, twin, data)
-    for run_dir, who in ((animal, f"--animal --data_dir {data}"), (twin, "")):
-        for command in ANALYSES:
-            call(command, run_dir, data, who)
-
-    tables = {name: read(run_dir) for name, run_dir in (("animal", animal), ("twin", twin))}
-    io.write_text(args.to, page(tables, twin))
-    print(args.to)
-    missed = [line for line in judge(tables) if "**" in line]
-    print(f"{len(missed)} gates missed" + "".join(f"\n{line}" for line in missed))
+    work, data = Path(args.work).resolve(), Path(args.data_dir).resolve()
+    if not (work / "twin").is_dir():
+        shutil.copytree(args.twin, work / "twin")
+    for command in (*BOTH, TRUTH):
+        call(command, work / "animal", data, f"--animal --data_dir {data}")
+    for command in (*TWIN, TRUTH):
+        call(command, work / "twin", data)
+    found = pd.concat([read(work, run) for run in ("animal", "twin")])
+    io.write_text(args.to, page(found, work / "twin"))
+    lines = judge(found)
+    missed = [line for line in lines if "**" in line]
+    print(f"\n{args.to}: {len(missed)} of {len(lines)} lines with a miss", *missed, sep="\n")
 
 
-def read(run_dir: Path) -> pd.DataFrame:
-    """All rows of RUN/validation/*.csv, with the name of their file."""
-    paths = sorted((run_dir / "validation").glob("*.csv"))
-    return pd.concat([pd.read_csv(path, dtype={"mouse": str}).assign(file=path.stem) for path in paths])
+def call(command: str, run_dir: Path, data: Path, who: str = "") -> None:
+    words = command.format(run=run_dir, data=data, who=who).split()
+    if "--output_dir" not in words:
+        words[1:1] = ["--output_dir", str(run_dir)]
+    print(f"\n$ python {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
 
 
-def judge(tables: dict[str, pd.DataFrame]) -> list[str]:
+def read(work: Path, run: str) -> pd.DataFrame:
+    """All rows of RUN/validation/*.csv, with the names of run and file."""
+    paths = sorted((work / run / "validation").glob("*.csv"))
+    return pd.concat([pd.read_csv(path, dtype={"mouse": str}).assign(run=run, file=path.stem) for path in paths])
+
+
+def judge(found: pd.DataFrame) -> list[str]:
     """One line of a Markdown table for each gate; what misses its gate is bold."""
     lines = []
-    for gate in GATES:
-        cells = [gate.title]
-        for name, demand in (("animal", gate.animal), ("twin", gate.twin)):
-            cells += [limits(demand), measured(tables[name], gate, demand)]
+    for each in GATES:
+        cells = [each.title]
+        for need in (each.animal, each.twin):
+            cells += ["", ""] if need is None else [limits(need), measured(found, need)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def limits(demand: tuple[str, float, float] | None) -> str:
-    if demand is None or not any(abs(limit) < ANY for limit in demand[1:]):
-        return "–"
-    _, least, most = demand
-    return f"at most {most:g}" if least == 0 else f"at least {least:g}" if most == 1 else f"{least:g} to {most:g}"
-
-
-def measured(table: pd.DataFrame, gate: Gate, demand: tuple[str, float, float] | None) -> str:
-    """The value of every mouse, and how many neurons it is of."""
-    if demand is None:
+def limits(need: Need) -> str:
+    if need.least == -ANY:
         return ""
-    selection, least, most = demand
-    own = table[(table["file"] == gate.file) & (table["quantity"] == gate.quantity)]
-    own = own[(own["statistic"] == gate.statistic) & (own["selection"] == selection)]
+    if need.most == 1:
+        return f"at least {need.least:g}"
+    return f"at most {need.most:g}" if need.least == 0 else f"{need.least:g} to {need.most:g}"
+
+
+def measured(found: pd.DataFrame, need: Need) -> str:
+    """The value of every mouse, and of how many neurons it is."""
+    own = found
+    for name in ("run", "file", "quantity", "statistic", "selection"):
+        own = own[own[name] == getattr(need, name)]
     if not len(own):
         return "**not measured**"
     values = ", ".join(f"{value:.3g}" for value in own["value"])
-    passes = own["value"].between(least - 1e-9, most + 1e-9).all()
-    return (values if passes else f"**{values}**") + f" (n = {', '.join(map(str, own['n']))} {selection})"
+    passes = own["value"].between(need.least - 1e-9, need.most + 1e-9).all()
+    return (values if passes else f"**{values}**") + f" (n = {', '.join(map(str, own['n']))} {need.selection})"
 
 
-def page(tables: dict[str, pd.DataFrame], twin: Path) -> str:
+def page(found: pd.DataFrame, twin: Path) -> str:
     """docs/validation.md."""
-    card = io.read_json(twin / "twin.json")["card"] if (twin / "twin.json").is_file() else {}
-    shares = tables["twin"][tables["twin"]["quantity"].isin(["well predicted"])]
-    told = "; ".join(f"{s.mouse}: {s.value:.0%} of {s.n} {s.selection} neurons" for s in shares.itertuples())
-    about = f"`{card['command']}` on `{card['data']}`" if card else f"`{twin}`"
-    parts = [HEAD, f"The twin: {about}. Neurons that it predicts to 0.8 of their ceiling on recorded test movies "
-             f"(\"well predicted\"): {told}.\n", TABLE_HEAD, *judge(tables), "", NOTES.rstrip()]  # fmt: skip
-    return "\n".join(parts) + "\n"
+    card = io.read_json(twin / "twin.json")["card"]
+    shares = found[(found["run"] == "twin") & (found["file"] == FIELDS) & (found["quantity"] == WELL)]
+    told = "; ".join(f"{s.mouse} {s.value:.0%} of {s.n} {s.selection} neurons" for s in shares.itertuples())
+    about = (
+        f"The twin, `twins/simulated`, learnt from `{card['data']}` by `{card['command']}`. Neurons whose recorded "
+        f"test movies it predicts to 0.8 of their ceiling or better (*well predicted*): {told}."
+    )
+    return "\n\n".join([HEAD, about, "\n".join([TABLE_HEAD, *judge(found)]), NOTES]) + "\n"
 
 
 HEAD = """# Validation
 
-*Written by `python benchmarks/validate.py`; do not edit.*
+*Written by `python benchmarks/validate.py`.*
 
 Every analysis is run twice on the two default simulated mice: on the **animals** themselves, whose noiseless answers
-leave only stimulus, presentation and estimator to be judged, and on a **twin** that learnt from their noisy responses
-to movies and never saw the stimuli of the analyses. Values are those of simA and simB; what misses its gate is bold.
-"""
-TABLE_HEAD = """| quantity | gate, animal | animal | target, twin | twin |
+leave only stimulus, presentation and estimator to be judged, and on a **twin** that learnt from noisy responses
+to movies and was never shown the stimuli of the analyses. Values are those of simA, simB (one, where only one was
+shown the stimulus); what misses its gate or target is bold; values without one are told for comparison."""
+TABLE_HEAD = """| quantity | gate | animal | target | twin |
 | --- | --- | --- | --- | --- |"""
-NOTES = """
-"""
-
-
-def call(command: str, run_dir: Path, data: Path, who: str = "") -> None:
-    words = command.format(run=run_dir.resolve(), data=data, who=who).split()
-    print(f"\n$ python {' '.join(words)}", flush=True)
-    subprocess.run([sys.executable, *words], cwd=ROOT, check=True)
+NOTES = """## Notes"""
 
 
 if __name__ == "__main__":

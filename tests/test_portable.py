@@ -2,12 +2,15 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from viv1t.checkpoint import checkpoint_path
 from viv1t.errors import UserError
 from viv1t.inference import load_twin
 
@@ -39,6 +42,17 @@ def test_it_answers_as_the_run(causal_run, folder):
         assert shared.mice[mouse_id].monitor == mouse.monitor and shared.mice[mouse_id].fps == mouse.fps
     card = json.loads((folder / "twin.json").read_text())["card"]
     assert card["name"] == "tiny" and card["data"] == "random numbers"
+
+
+def test_it_names_no_place_of_this_machine(causal_run, tmp_path):
+    run_dir = shutil.copytree(causal_run, tmp_path / "run")
+    content = torch.load(checkpoint_path(run_dir), weights_only=True)
+    content["config"] |= {"data_dir": "/secret/recordings", "output_dir": "/secret/run"}
+    torch.save(content, checkpoint_path(run_dir))
+    export(run_dir, tmp_path / "twin")
+    for name in ("twin.json", "config.json"):
+        text = (tmp_path / "twin" / name).read_text()
+        assert "secret" not in text and '"output_dir": "runs/twin"' in text
 
 
 def test_its_arrays_are_plain(folder):

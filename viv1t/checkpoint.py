@@ -107,9 +107,10 @@ def export(run_dir: Path | str, folder: Path, card: dict) -> None:
             f"{run_dir}: a run of the public implementation keeps no statistics, so it cannot be exported."
         )
     mice = {mouse_id: pack_mouse(mouse) for mouse_id, mouse in checkpoint.mice.items()}
-    content = {"format": FORMAT, "config": checkpoint.config, "mice": mice, "model": checkpoint.model_state}
+    config = checkpoint.config | {"output_dir": f"runs/{Path(folder).name}", "data_dir": "data"}  # not of this machine
+    content = {"format": FORMAT, "config": config, "mice": mice, "model": checkpoint.model_state}
     portable.write(folder, content | checkpoint.info, card)
-    io.write_json(folder / "config.json", checkpoint.config)
+    io.write_json(folder / "config.json", config)
 
 
 def _unpack(path: Path, content: dict) -> Checkpoint:
