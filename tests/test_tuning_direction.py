@@ -155,6 +155,18 @@ def test_shuffled_neurons_have_no_truth_and_shuffled_labels_no_tuning(animal, tw
     assert (twin / "selectivity_recording.csv").read_bytes() == before
 
 
+def test_what_was_not_learnt_is_not_found(twin, lab):
+    """An untrained twin answers to gratings, too; which ones has nothing to do with what its neurons prefer."""
+    for mouse_id in ("simA", "simB"):
+        table = with_truth(twin / "selectivity_gratings.csv", lab, mouse_id)
+        table = table[table["true_kind"] == "gabor"]
+        for name, period in (("orientation", 180), ("direction", 360)):
+            error = circular_difference(*(table[f"{t}preferred_{name}_deg"] for t in ("", "true_")), period)
+            error = error[np.isfinite(error)]
+            assert len(error) > 10
+            assert abs(np.exp(2j * np.pi / period * error).mean()) < 3 / np.sqrt(len(error))
+
+
 def test_neighbours_in_the_animal_are_alike_unless_they_are_exchanged(animal):
     """Axes are clustered in the animal's cortex; exchanging neurons leaves the mean of all pairs only."""
     table = pd.read_csv(locate(animal, "similarity_gratings"))
