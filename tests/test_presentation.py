@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from test_simulate_animal import make_animal
-from twins import tiny_twin
+from tiny_twins import tiny_twin
 
 from viv1t.constants import GREY, SKIP
 from viv1t.presentation import AnimalPresenter, Timeline, TwinPresenter, Window

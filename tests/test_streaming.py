@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from twins import NEURONS, tiny_twin
+from tiny_twins import NEURONS, tiny_twin
 
 from viv1t.errors import UserError
 from viv1t.inference import Twin
