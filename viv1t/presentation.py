@@ -144,10 +144,11 @@ class _Voice:
     @torch.inference_mode()
     def __init__(self, twin: Twin, mouse_id: str, neurons: torch.Tensor, prelude, traces):
         model = twin.model
-        self.reader = model.readouts[mouse_id].reader(neurons, model.core.grid)
+        reader = model.readouts[mouse_id].reader(neurons, model.core.grid)
         if mouse_id in model.shifters:
-            self.reader.look(model.shifters[mouse_id](*traces)[0, :, 0])
-        self.prelude, self.places = prelude, self.reader.keep_places()
+            reader.look(model.shifters[mouse_id](*traces)[0, :, 0])
+        self.reader, self.prelude = reader.by_place(), prelude
+        self.places = self.reader.places
         self.pasts = prelude.learn(self.places)
         self.activation = model.output_activation[mouse_id]
         self.transforms = twin.transforms[mouse_id].select(neurons.cpu())
@@ -162,7 +163,7 @@ class _Voice:
 
     def _rates(self, maps: torch.Tensor) -> torch.Tensor:
         """Maps (R, places, D) -> (R, n)."""
-        return self.transforms.inverse_responses(self.activation(self.reader(maps[:, None])).T).T
+        return self.transforms.inverse_responses(self.activation(self.reader(maps)).T).T
 
 
 class AnimalPresenter:

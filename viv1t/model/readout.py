@@ -127,17 +127,44 @@ class Reader:
         """Shift all positions by (2,) half frames, until the next call."""
         self.pixels = corners(self.mu if shifts is None else self.mu + shifts, *self.grid)
 
-    def keep_places(self) -> torch.Tensor:
-        """Flat indices of the pixels that are read; from now on maps are to hold only these, as (R, 1, places, D)."""
-        index, weight = self.pixels
-        places, index = torch.unique(index, return_inverse=True)
-        self.pixels = index, weight
-        return places
+    @torch.inference_mode()
+    def by_place(self) -> "PlaceReader":
+        """The same readings from maps that hold only the pixels that are read."""
+        return PlaceReader(*(x[0] for x in self.pixels), self.features, self.bias)
 
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         """Feature maps (R, h, w, D) -> (R, N) before the output activation."""
         y = contract(gather(z, *self.pixels), self.features)
         return y if self.bias is None else y + self.bias
+
+
+class PlaceReader:
+    """Reads many maps at the same positions: one product for each pixel, with the weights of all neurons there.
+
+    index, weight (N, 4): pixels and bilinear weights of each neuron; features (N, D), bias (N,) or None. places: flat
+    indices of the pixels that are read, ascending.
+    """
+
+    def __init__(self, index: torch.Tensor, weight: torch.Tensor, features: torch.Tensor, bias: torch.Tensor | None):
+        self.places, place = torch.unique(index, return_inverse=True)
+        place, count = place.flatten(), torch.bincount(place.flatten())
+        order = place.argsort(stable=True)
+        rank = torch.empty_like(order)  # of each reading among those of its pixel
+        rank[order] = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[place[order]]
+        weighted = weight[..., None] * features[:, None]  # (N, 4, D)
+        self.weights = weighted.new_zeros(len(count), int(count.max()), features.shape[1])  # (places, most, D)
+        self.weights[place, rank] = weighted.flatten(0, 1)
+        self.rows, self.bias = place * self.weights.shape[1] + rank, bias
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        """Maps (R, places, D) -> (R, N) before the output activation."""
+        step = max(CHUNK_ELEMENTS // self.weights[..., 0].numel(), 1)
+        y = torch.cat([self.read(part) for part in z.split(step)])
+        return y if self.bias is None else y + self.bias
+
+    def read(self, z: torch.Tensor) -> torch.Tensor:
+        products = torch.bmm(self.weights, z.permute(1, 2, 0)).flatten(0, 1)  # (places * most, R)
+        return products[self.rows].unflatten(0, (-1, 4)).sum(1).T
 
 
 def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
