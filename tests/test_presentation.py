@@ -121,7 +121,7 @@ def test_what_cannot_be_shared_is_shown_as_whole_trials(case):
     whole = presenter(twin, timeline=timeline)
     assert whole.prelude is None
     trials = timeline.present(shown)
-    traces = [np.broadcast_to(twin.mice["A"].statistics[name]["mean"][None, :, None], (len(trials), 2, timeline.trial))
+    traces = [np.tile(twin.mice["A"].statistics[name]["mean"][None, :, None], (len(trials), 1, timeline.trial))
               for name in ("behavior", "pupil_center")]  # fmt: skip
     responses = twin.respond("A", trials[:, None], *traces).numpy()
     np.testing.assert_allclose(whole.show(shown), timeline.cut(responses, 6), rtol=1e-5)
@@ -158,7 +158,7 @@ def test_an_animal_is_adapted_to_grey_and_its_history_is_short():
     shown = patterns(6, 30)
     alone = AnimalPresenter(animal, Timeline(pattern=30, after=5), **held).show(shown)
     video = Timeline(pattern=30, after=5).present(shown)[:, None]
-    traces = [np.broadcast_to(np.float32(x)[None, :, None], (6, 2, video.shape[2])) for x in held.values()]
+    traces = [np.tile(np.float32(x)[None, :, None], (6, 1, video.shape[2])) for x in held.values()]
     whole = animal.respond(video, *traces).numpy()[:, :, 60:]
     np.testing.assert_allclose(alone, whole, rtol=1e-5, atol=1e-6)
     packed = AnimalPresenter(animal, Timeline(60, 15, 30, 15, per_trial=4), **held).show(shown)[..., :35]
