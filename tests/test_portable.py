@@ -37,7 +37,8 @@ def test_it_answers_as_the_run(causal_run, folder):
     run, shared = load_twin(causal_run), load_twin(folder)
     assert list(shared.mice) == list(run.mice)
     for mouse_id, mouse in run.mice.items():
-        assert np.array_equal(shared.respond(mouse_id, video), run.respond(mouse_id, video))
+        np.testing.assert_allclose(shared.respond(mouse_id, video), run.respond(mouse_id, video), rtol=1e-6)
+        assert all(map(torch.equal, shared.model.state_dict().values(), run.model.state_dict().values()))
         assert np.array_equal(shared.mice[mouse_id].unit_ids, mouse.unit_ids)
         assert shared.mice[mouse_id].monitor == mouse.monitor and shared.mice[mouse_id].fps == mouse.fps
     card = json.loads((folder / "twin.json").read_text())["card"]
