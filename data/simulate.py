@@ -37,6 +37,7 @@ def get_parser() -> cli.Parser:
         ("height", cli.number(int, 8), "of a frame in pixels"),
         ("width", cli.number(int, 8), "of a frame in pixels"),
         ("layout", cli.Words(*LAYOUTS), "compact: uint8 and float32; sensorium: float64, NaN-padded to 324 frames"),
+        ("apertures", cli.number(float, 0, 1), "share of the training movies that are shown behind apertures"),
         ("seed", cli.number(int, 0), "of everything"),
     ):
         default = Design.__dataclass_fields__[name].default

@@ -20,9 +20,11 @@ LEVELS = (
     {"streaming", "presentation"},
     {"subjects"},
     {"experiment"},
+    {"targets"},
 )
 WITHIN = {
-    ("cli", "io"), ("results", "io"), ("results", "cli"), ("movies", "io"), ("measurements", "io"), ("curves", "io"),
+    ("cli", "io"), ("results", "io"), ("results", "stats"), ("results", "cli"), ("movies", "io"), ("measurements", "io"),
+    ("curves", "io"),
     ("baselines", "io"), ("baselines", "estimators"), ("estimators", "stats"), ("training", "device"),
     ("training", "model"), ("model", "device"), ("training", "checkpoint"), ("training", "distributed"),
     ("device", "distributed"), ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),
@@ -51,7 +53,17 @@ def level(name: str) -> int:
 
 
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
-FOLDERS = ("", "data", "misc", "benchmarks", "examples", "tuning_retinotopy", "tuning_direction")
+FOLDERS = (
+    "",
+    "data",
+    "misc",
+    "benchmarks",
+    "examples",
+    "tuning_retinotopy",
+    "tuning_direction",
+    "tuning_feedbackRF",
+    "tuning_contextual_modulation",
+)
 SCRIPTS = sorted(p for folder in FOLDERS for p in (ROOT / folder).glob("*.py"))
 
 

@@ -116,7 +116,8 @@ def show_parts(subject, experiment, audiences, parts, folder: Path, batch_size: 
             for start in range(0, len(rows), batch_size):
                 batch = rows[start : start + batch_size]
                 patterns = np.stack([grey_levels(experiment.draw(subject.monitor, row, audience)) for row in batch])
-                responses = presenter.show(patterns)
+                first = part[1] + start
+                responses = presenter.show(patterns, range(first, first + len(batch)))
                 found.append(experiment.window.mean(responses, subject.fps) if experiment.window else responses)
                 bar.update(len(batch))
             if part[1] == 0:

@@ -12,6 +12,7 @@ import torch
 from viv1t.constants import FPS, GREY, SKIP
 from viv1t.inference import Twin
 from viv1t.simulate.animal import Animal
+from viv1t.simulate.calcium import record
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,11 @@ class TwinPresenter:
             self._voice = _Voice(self.twin, self.mouse_id, self.neurons, self.prelude, self._inputs(1)[1:])
 
     @torch.inference_mode()
-    def show(self, patterns: np.ndarray) -> np.ndarray:
-        """Grey levels (K, pattern, H, W) uint8 -> responses (K, n, pattern + after) float32 in recorded units."""
+    def show(self, patterns: np.ndarray, rows: range | None = None) -> np.ndarray:
+        """Grey levels (K, pattern, H, W) uint8 -> responses (K, n, pattern + after) float32 in recorded units.
+
+        rows: which of all patterns these are; nothing but the noise of an `AnimalPresenter` depends on it.
+        """
         timeline, K = self.timeline, len(patterns)
         if self.prelude is None:
             return timeline.cut(self._respond(timeline.present(patterns)), K)
@@ -167,12 +171,18 @@ class _Voice:
 
 
 class AnimalPresenter:
-    """Shows patterns to a simulated mouse, whose noiseless answers they are; arguments as for a twin."""
+    """Shows patterns to a simulated mouse; arguments as for a twin.
+
+    noise: 0 for its expected answers; 1 for what a recording of one presentation would hold, the same in every run.
+    """
 
     LEAD_IN = 4  # frames: the animal's eye is adapted to grey from the start
+    GREY_FRAMES = 600  # averaged into a noisy spontaneous response
 
-    def __init__(self, animal: Animal, timeline: Timeline, behavior: np.ndarray, pupil_center: np.ndarray):
-        self.animal = animal
+    def __init__(
+        self, animal: Animal, timeline: Timeline, behavior: np.ndarray, pupil_center: np.ndarray, noise: float = 0.0
+    ):
+        self.animal, self.noise = animal, noise
         self.timeline = replace(timeline, lead_in=SKIP) if timeline.per_trial == 1 else timeline
         self.traces = [
             torch.as_tensor(np.asarray(x, dtype=np.float32))[None, :, None] for x in (behavior, pupil_center)
@@ -183,15 +193,22 @@ class AnimalPresenter:
     def listen(self, neurons: np.ndarray) -> None:
         self.neurons = np.asarray(neurons)
 
-    def show(self, patterns: np.ndarray) -> np.ndarray:
+    def show(self, patterns: np.ndarray, rows: range | None = None) -> np.ndarray:
         trials = self.timeline.present(patterns)[:, self.skip :]
-        return self.timeline.cut(self._respond(trials), len(patterns))
+        rows = rows or range(len(patterns))
+        return self.timeline.cut(self._respond(trials, rows[:: self.timeline.per_trial]), len(patterns))
 
     def spontaneous(self) -> np.ndarray:
-        monitor = self.animal.monitor
-        return self._respond(np.full((1, self.LEAD_IN, monitor.height, monitor.width), GREY, np.uint8))[0, :, -1]
+        monitor, frames = self.animal.monitor, self.GREY_FRAMES if self.noise else self.LEAD_IN
+        grey = np.full((1, frames, monitor.height, monitor.width), GREY, np.uint8)
+        return self._respond(grey, [-1])[0, :, self.LEAD_IN - 1 :].mean(axis=-1)
 
     @torch.inference_mode()
-    def _respond(self, trials: np.ndarray) -> np.ndarray:
+    def _respond(self, trials: np.ndarray, rows) -> np.ndarray:
         traces = (x.expand(len(trials), -1, trials.shape[1]) for x in self.traces)
-        return self.animal.respond(trials[:, None], *traces, neurons=self.neurons).cpu().numpy()
+        if not self.noise:
+            return self.animal.respond(trials[:, None], *traces, neurons=self.neurons).cpu().numpy()
+        rates = self.animal.rate(trials[:, None], *traces, neurons=self.neurons).cpu().numpy()
+        table, kernels = self.animal.neurons.iloc[self.neurons], self.animal.kernels[self.neurons]
+        seeds = [[int(self.neurons[0]), row + 1] for row in rows]
+        return np.stack([record(r, table, kernels, s, self.noise) for r, s in zip(rates, seeds, strict=True)])

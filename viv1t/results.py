@@ -7,7 +7,7 @@ trial), `units`, `precision`. Frames are aligned at the end of the trial.
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import h5py
@@ -17,7 +17,8 @@ import pandas as pd
 from viv1t.cli import did_you_mean
 from viv1t.constants import TIERS
 from viv1t.errors import UserError
-from viv1t.io import replacing
+from viv1t.io import replacing, write_table
+from viv1t.stats import Answer
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ for _source in ("recording", "twin", "animal"):  # whose responses to recorded t
             f"tuning_retinotopy/estimate_spatial_tuning.py --source {_source}",
         ),
     }  # fmt: skip
+RESULTS |= {
+    "sizes": Result("feedbackRF/mouse{mouse}.h5", "responses to gratings in discs and around them",
+                    "tuning_feedbackRF/predict_gratings.py"),
+    "size_tuning": Result("size_tuning.csv", "size tuning", "tuning_feedbackRF/estimate_size_tuning.py"),
+    "onset": Result("feedbackRF/onset_mouse{mouse}.h5", "time courses", "tuning_feedbackRF/predict_onset.py"),
+    "response_onset": Result("response_onset.csv", "latencies", "tuning_feedbackRF/estimate_onset.py"),
+    "context": Result("contextual_modulation/mouse{mouse}.h5", "responses to centre-surround gratings",
+                      "tuning_contextual_modulation/predict_gratings.py"),
+    "contextual_modulation": Result("contextual_modulation.csv", "modulation by the surround",
+                                    "tuning_contextual_modulation/estimate_contextual_modulation.py"),
+}  # fmt: skip
 RESULTS |= {
     "cortical_map": Result("retinotopy.csv", "maps of the cortex", "tuning_retinotopy/estimate_retinotopy.py"),
     "gaze": Result("gaze.csv", "movement of fields with the gaze", "tuning_retinotopy/compare_gaze.py"),
@@ -138,6 +150,15 @@ def read_fields(run_dir: Path | str, mouse_ids: Sequence[str] | None = None) -> 
 def read_selectivity(run_dir: Path | str, source: str, mouse_ids: Sequence[str] | None = None) -> pd.DataFrame:
     """Direction selectivity of all mice, or of those asked for: one row for each `mouse` and `neuron`."""
     return read_table(run_dir, f"selectivity_{source}", mouse_ids)
+
+
+def write_answers(run_dir: Path | str, analysis: str, answers: Sequence[Answer]) -> Path:
+    """RUN/statistics/<analysis>.csv: one row for each question, and the same as printed lines."""
+    path = Path(run_dir) / "statistics" / f"{analysis}.csv"
+    write_table(path, pd.DataFrame([asdict(answer) for answer in answers]))
+    for answer in answers:
+        print(answer)
+    return path
 
 
 def write_responses(path: Path, trials: Iterable[tuple[int, str, np.ndarray]], attributes: dict) -> None:

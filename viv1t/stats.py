@@ -4,10 +4,11 @@ Percentile bootstrap with a seeded Generator; every interval comes with the numb
 Angles come in degrees.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 CHUNK = 2**22  # resampled values held at once
 
@@ -58,15 +59,92 @@ def hierarchical_bootstrap(
     per_animal = [values for values in per_animal if len(values)]
     if not per_animal:
         return Interval(np.nan, np.nan, np.nan, 0, animals=0, level=level)
-    M = len(per_animal)
-    drawn = rng.integers(M, size=(resamples, M))
-    means = np.empty((resamples, M))
-    for animal, values in enumerate(per_animal):
-        where = drawn == animal
-        means[where] = _resampled_means(values, int(where.sum()), rng)
-    low, high = _percentiles(means.mean(axis=1), level)
+    low, high = _percentiles(_resampled(per_animal, rng, resamples, np.mean), level)
     mean = float(np.mean([values.mean() for values in per_animal]))
-    return Interval(mean, low, high, sum(map(len, per_animal)), animals=M, level=level)
+    return Interval(mean, low, high, sum(map(len, per_animal)), animals=len(per_animal), level=level)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one test says about one question.
+
+    effect: what `value` measures, with its unit; [low, high]: its interval; p: two-sided. n neurons on `planes` imaging planes of `animals` animals.
+    """
+
+    question: str
+    test: str
+    effect: str
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+    planes: int
+    animals: int
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return (
+            f"{self.question} {self.effect}: {self.value:.3g} [{self.low:.3g}, {self.high:.3g}], p = {self.p:.2g} "
+            f"({self.test}; {counts(self.n, self.planes, self.animals)})"
+        )
+
+
+def counts(n: int, planes: int, animals: int) -> str:
+    """n = 300 neurons, 10 planes, 2 animals."""
+    told = zip((n, planes, animals), ("neuron", "plane", "animal"), strict=True)
+    return "n = " + ", ".join(f"{number} {noun}{'s' * (number != 1)}" for number, noun in told)
+
+
+def count(table: pd.DataFrame) -> tuple[int, int, int]:
+    """Neurons, imaging planes and animals in a table with columns `mouse` and `z_um`."""
+    return len(table), len(table[["mouse", "z_um"]].drop_duplicates()), table["mouse"].nunique()
+
+
+def ask(
+    question: str,
+    effect: str,
+    table: pd.DataFrame,
+    column: str,
+    rng: np.random.Generator,
+    expected: float = 0.0,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Answer:
+    """Does a quantity differ from `expected`, over neurons and animals? For paired questions it is the difference.
+
+    table: one row per neuron, with `mouse` and `z_um`; column: one name, or several for a statistic of rows (n, k),
+    e.g. a correlation. The value is the mean over animals of the statistic over their neurons; interval and p come
+    from a bootstrap that draws animals, and for each drawn animal its neurons anew (Saravanan et al. 2020), so p says
+    how often another sample of mice and neurons would lie on the other side. With two or three animals it can say
+    little about other animals, whatever the number of neurons.
+    """
+    table = table[np.isfinite(table[column]).all(axis=1) if isinstance(column, list) else np.isfinite(table[column])]
+    name = "hierarchical bootstrap over animals and neurons"
+    if not len(table):
+        return Answer(question, name, effect, np.nan, np.nan, np.nan, np.nan, 0, 0, 0, level)
+    per_animal = [own[column].to_numpy(dtype=float) for _, own in table.groupby("mouse", sort=True)]
+    means = _resampled(per_animal, rng, resamples, statistic)
+    means = means[np.isfinite(means)]
+    low, high = _percentiles(means, level) if len(means) else (np.nan, np.nan)
+    sides = (1 + (means <= expected).sum(), 1 + (means >= expected).sum())
+    p = min(1.0, 2 * min(sides) / (1 + len(means)))
+    value = float(np.mean([statistic(values) for values in per_animal]))
+    return Answer(question, name, effect, value, low, high, p, *count(table), level)
+
+
+def _resampled(per_animal: list[np.ndarray], rng, resamples: int, statistic: Callable) -> np.ndarray:
+    """Means over drawn animals of a statistic of their neurons, drawn anew, (resamples,)."""
+    M = len(per_animal)
+    drawn, values = rng.integers(M, size=(resamples, M)), np.empty((resamples, M))
+    for animal, own in enumerate(per_animal):
+        where = drawn == animal
+        if statistic is np.mean:
+            values[where] = _resampled_means(own, int(where.sum()), rng)
+        else:
+            values[where] = [statistic(own[rng.integers(len(own), size=len(own))]) for _ in range(where.sum())]
+    return values.mean(axis=1)
 
 
 def bootstrap_correlation(

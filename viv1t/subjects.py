@@ -41,6 +41,7 @@ class Subject:
     behavior: np.ndarray
     pupil_center: np.ndarray
     presenter: Callable[[Timeline], TwinPresenter | AnimalPresenter]
+    noise: float = 0.0
 
     @property
     def num_neurons(self) -> int:
@@ -55,7 +56,7 @@ class Subject:
             "fps": float(self.fps),
             "behavior": [float(x) for x in self.behavior],
             "pupil_center": [float(x) for x in self.pupil_center],
-        }
+        } | ({"noise": self.noise} if self.noise else {})
 
 
 def add_subject_flags(parser: cli.Parser) -> None:
@@ -66,6 +67,8 @@ def add_subject_flags(parser: cli.Parser) -> None:
         action="store_true",
         help="show them to the simulated animals, without noise, instead of to the twin; RUN then only takes results",
     )
+    group.add_argument("--noise", type=cli.number(float, 0, 10), default=0.0, metavar="X",
+                       help="with --animal: answers as recorded, noise scaled by X (default: 0, none)")  # fmt: skip
     group.add_argument("--mouse_ids", nargs="+", metavar="ID", help="mice (default: all of the run)")
     group.add_argument("--neurons", nargs="+", type=cli.number(int, 0), metavar="N", help="rows in the recording")
     words = cli.Words(*BEHAVIORS)
@@ -83,6 +86,10 @@ def add_subject_flags(parser: cli.Parser) -> None:
 
 def open_subjects(args) -> list[Subject]:
     """The mice that the flags of `add_subject_flags` name."""
+    if args.noise and not args.animal:
+        raise UserError(
+            "--noise: only simulated animals are noisy, a twin predicts the mean. Add --animal, or leave it."
+        )
     return _animals(args) if args.animal else _twins(args)
 
 
@@ -139,12 +146,12 @@ def _animals(args) -> list[Subject]:
         rows = np.arange(animal.num_neurons)
 
         def presenter(timeline, animal=animal, behavior=behavior, pupil_center=pupil_center):
-            return AnimalPresenter(animal, timeline, behavior, pupil_center)
+            return AnimalPresenter(animal, timeline, behavior, pupil_center, args.noise)
 
         coordinates = animal.neurons[["x_um", "y_um", "z_um"]].to_numpy(np.float32)
         subjects.append(
             Subject(mouse_id, "animal", file_hash(path), animal.monitor, FPS, rows, rows, coordinates,
-                    _chosen(mouse_id, args.neurons, rows), behavior, pupil_center, presenter)
+                    _chosen(mouse_id, args.neurons, rows), behavior, pupil_center, presenter, args.noise)
         )  # fmt: skip
     return subjects
 

@@ -13,7 +13,8 @@ from viv1t.errors import UserError
 from viv1t.geometry import MONITORS, Monitor
 
 PADDED_FRAMES = 324  # length of the arrays in real recordings; frames after the trial are NaN
-STREAMS = ("population", "calibration", "order", "clip", "body", "noise", "day")  # independent random streams
+# independent random streams
+STREAMS = ("population", "calibration", "order", "clip", "body", "noise", "day", "aperture")
 TIERS = ("train", "oracle", "live_test_main", "final_test_main")  # that hold movies
 # stimulus ids of (live_test_bonus, final_test_bonus) in the ten real recordings; simulated mice take them in turn
 BONUS = (
@@ -59,6 +60,7 @@ class Design:
     layout: str = "compact"
     day: int = 1
     movies: str | None = None  # folder of the user's own movies, and a digest of what it holds
+    apertures: float = 0.0  # share of the training movies that are shown behind apertures
 
     @property
     def name(self) -> str:
@@ -88,6 +90,11 @@ class Design:
         ends = np.cumsum([show[3] for show in shows])
         trials = [tuple(map(int, np.sort(part))) for part in np.split(order, ends[:-1])]
         return [Clip(*show[:3], shown) for show, shown in zip(shows, trials, strict=True)]
+
+    def behind_apertures(self, clip: Clip) -> bool:
+        """Whether a clip is one of those; they are spread evenly over the training movies."""
+        before, after = (int(number * self.apertures) for number in (clip.number, clip.number + 1))
+        return clip.tier == "train" and after > before
 
     @property
     def num_trials(self) -> int:

@@ -20,6 +20,7 @@ from viv1t.constants import FPS, STIMULI
 from viv1t.data.locking import locked
 from viv1t.simulate import movies, ood, tuning
 from viv1t.simulate.animal import Animal, Setting
+from viv1t.simulate.apertures import behind_apertures
 from viv1t.simulate.body import BODIES, Body, behave
 from viv1t.simulate.calcium import expected, record
 from viv1t.simulate.calibration import calibrate
@@ -106,12 +107,20 @@ def clip_video(root: Path, design: Design, clip: Clip) -> tuple[np.ndarray, pd.D
         seed = design.stream("clip", len(TIERS) + clip.stimulus, clip.number)
         show = ood.GENERATORS[STIMULI[clip.stimulus]]
         return show(clip.number, design.clips, seed, design.screen, design.frames)
+    movie = _movie(root, design, clip)
+    if design.behind_apertures(clip):
+        around = natural_movie(design.stream("aperture", clip.number, 0), design.screen, design.frames)
+        movie = behind_apertures([movie, around], design.stream("aperture", clip.number, 1), design.screen)
+    return movie, None
+
+
+def _movie(root: Path, design: Design, clip: Clip) -> np.ndarray:
     tier = TIERS.index(clip.tier)
     if design.movies is None:
-        return natural_movie(design.stream("clip", tier, clip.number), design.screen, design.frames), None
+        return natural_movie(design.stream("clip", tier, clip.number), design.screen, design.frames)
     index = clip.number if tier == 0 else design.trials + (tier - 1) * design.clips + clip.number
     path, start = movies.cut(root / STORED, design.frames, index + 1)[index]
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start : start + design.frames]), None
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start : start + design.frames])
 
 
 def write_clip(folder: Path, design: Design, clip: Clip) -> int:
