@@ -23,8 +23,8 @@ LEVELS = (
     {"targets"},
 )
 WITHIN = {
-    ("cli", "io"), ("results", "io"), ("results", "stats"), ("results", "cli"), ("movies", "io"), ("measurements", "io"),
-    ("curves", "io"),
+    ("cli", "io"), ("results", "io"), ("results", "stats"), ("results", "cli"), ("movies", "io"),
+    ("measurements", "io"), ("curves", "io"),
     ("baselines", "io"), ("baselines", "estimators"), ("estimators", "stats"), ("training", "device"),
     ("training", "model"), ("model", "device"), ("training", "checkpoint"), ("training", "distributed"),
     ("device", "distributed"), ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),

@@ -68,7 +68,8 @@ def hierarchical_bootstrap(
 class Answer:
     """What one test says about one question.
 
-    effect: what `value` measures, with its unit; [low, high]: its interval; p: two-sided. n neurons on `planes` imaging planes of `animals` animals.
+    effect: what `value` measures, with its unit; [low, high]: its interval; p: two-sided; n: neurons, on `planes`
+    imaging planes of `animals` animals.
     """
 
     question: str
