@@ -1,4 +1,4 @@
-"""Measure what sharing saves when a twin is shown gratings: direction tuning, and sizes at every neuron's own field.
+"""Measure what sharing saves when a twin is shown gratings: directions, sizes and surrounds at every neuron's field.
 
     python benchmarks/probe.py [--size demo|paper] [--neurons 1000] [--centres 4] [--threads 2]
 
@@ -24,6 +24,8 @@ from viv1t.inference import Twin
 from viv1t.model import ModelConfig, build_model
 from viv1t.presentation import Timeline, TwinPresenter
 from viv1t.stimulus import gratings, windows
+from viv1t.stimulus.contexts import context
+from viv1t.stimulus.gratings import whole_frames
 from viv1t.stimulus.levels import grey_levels
 
 PATTERN, TRIAL = 30, 300
@@ -80,6 +82,16 @@ def size_patterns(centre) -> np.ndarray:
         disc = windows.disc(SENSORIUM, centre, size)
         for phase in range(0, 360, 90):
             shown.append(disc * gratings.grating(SENSORIUM, 90, 0.04, 2, PATTERN, phase_deg=phase, centre=centre))
+    return grey_levels(np.stack(shown))
+
+
+def context_patterns(centre) -> np.ndarray:
+    """2 contrasts x 4 kinds x 5 sizes x 2 directions x 4 phases on one field, (320, 30, 36, 64)."""
+    shown = [
+        context(SENSORIUM, centre, kind, size, direction, 0.04, 2, PATTERN, phase, contrast)
+        for contrast in (0.05, 1.0) for kind in ("centre", "iso", "cross", "shift") for size in (10, 20, 30, 40, 50)
+        for direction in (90, 270) for phase in whole_frames(4, 2)
+    ]  # fmt: skip
     return grey_levels(np.stack(shown))
 
 
@@ -156,6 +168,8 @@ def main(args) -> None:
         chosen = np.linspace(0, len(cells) - 1, args.centres).round().astype(int)
         groups = [(size_patterns(cells[k])[some], np.flatnonzero(members.ravel() == k)) for k in chosen]
         compare("20 sizes x 4 phases on each field", twin, groups)
+        groups = [(context_patterns(cells[k])[some], np.flatnonzero(members.ravel() == k)) for k in chosen[:2]]
+        compare("contextual modulation: 2 contrasts x 5 sizes x 2 directions x 4 types x 4 phases", twin, groups)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from test_simulate_animal import make_animal
 from tiny_twins import tiny_twin
 
 from viv1t.constants import GREY, SKIP
+from viv1t.geometry import SENSORIUM
+from viv1t.model.prelude import distinct
+from viv1t.model.tokenizer import PatchEmbedding
 from viv1t.presentation import AnimalPresenter, Timeline, TwinPresenter, Window
+from viv1t.stimulus.contexts import context
+from viv1t.stimulus.gratings import whole_frames
+from viv1t.stimulus.levels import grey_levels
 
 LONG = {"max_frame": 80}
 TIMELINE = Timeline(lead_in=60, pattern=8, after=3)
@@ -88,6 +95,31 @@ def test_looking_only_where_something_changes_changes_no_response(place, flags):
     np.testing.assert_allclose(shared.show(shown), expected, atol=2e-5 * abs(expected).max())
     blank = np.full_like(shown[:1], GREY)
     np.testing.assert_allclose(shared.show(blank), whole_trials(twin).show(blank), atol=2e-5 * abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", ["centre", "cross"])
+@pytest.mark.parametrize("mode", ["conv", "energy"])
+@pytest.mark.parametrize("behavior", ["behavior_pupil", "additive"])
+def test_frames_that_are_seen_once_change_no_response(kind, mode, behavior, monkeypatch):
+    """Gratings whose phases lie whole frames apart are made of few frames, in a disc and all over the screen."""
+    timeline = Timeline(lead_in=60, pattern=20)
+    twin = tiny_twin(core_patch_mode=mode, core_behavior_mode=behavior, core_spatial_patch_stride=4, max_frame=80)
+    shown = grey_levels([context(SENSORIUM, (20, 15), kind, 20, 90, 0.04, 3, 20, p) for p in whole_frames(5, 3)])
+    projected, project = [], PatchEmbedding.project
+    monkeypatch.setattr(PatchEmbedding, "project", lambda *args: projected.append(len(args[1])) or project(*args))
+    expected = whole_trials(twin, timeline=timeline).show(shown)
+    found = presenter(twin, timeline=timeline).show(shown)
+    assert projected == [11]  # ten to a cycle, and grey
+    np.testing.assert_allclose(found, expected, atol=2e-5 * abs(expected).max())
+
+
+def test_frames_with_the_same_checksum_are_told_apart(monkeypatch):
+    frames = torch.from_numpy(patterns().reshape(-1, 36, 64).astype(np.float32))
+    found, which = distinct(frames)
+    assert torch.equal(found[which], frames) and len(found) == len(torch.unique(frames, dim=0)) < len(frames)
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.zeros(args[1], dtype=torch.long))
+    found, which = distinct(frames)
+    assert torch.equal(found[which], frames) and len(found) == len(torch.unique(frames, dim=0))
 
 
 def test_only_the_chosen_neurons_answer():

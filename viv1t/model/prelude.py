@@ -59,7 +59,7 @@ class Prelude:
     def encode(self, patterns: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distinct tokens (V, places, D), and which of them (K, F) belongs to each frame of each pattern."""
         core, (K, F) = self.core, patterns.shape[:2]
-        frames, index = torch.unique(torch.cat([patterns.flatten(0, 1), self.last]), dim=0, return_inverse=True)
+        frames, index = distinct(torch.cat([patterns.flatten(0, 1), self.last]))
         seen = torch.cat([index[K * F :].expand(K, -1), index[: K * F].view(K, F)], dim=1)
         windows = seen.unfold(1, self.patch, 1).flatten(0, 1)  # (K F, patch)
         start = torch.zeros(K * F, 1, dtype=windows.dtype, device=windows.device)
@@ -69,16 +69,32 @@ class Prelude:
         region = None
         if self.elsewhere is not None:
             region = core.tokenizer.tokenizer.region((frames != self.before).any(0), self.elsewhere)
-        parts = []
+        projected = core.tokenizer.project(frames, len(windows), self.kernels, region)
+        traces, parts = [trace.expand(-1, -1, self.patch) for trace in self.traces], []
         for rows in windows.split(max(self.chunk // len(self.tokens), 1)):
-            traces = [trace.expand(len(rows), -1, self.patch) for trace in self.traces]
-            x = core.tokenizer.embed(frames[rows[:, 1:]][:, None], *traces, 0, self.kernels, region)  # (rows, 1, P, D)
+            x = core.tokenizer.embed_windows(frames, projected, rows[:, 1:], traces, self.kernels, region)
             x = torch.cat([core.tokenizer.add_positions(part, int(t)) for t, part in _runs(rows[:, 0], x)])
             parts.append(core.vivit.space_at(x[:, 0], places))
         return torch.cat(parts), which.view(K, F)
 
     def _sequences(self, places: torch.Tensor) -> Sequence[torch.Tensor]:
         return self.tokens[places].split(max(self.chunk // self.tokens.shape[1], 1))
+
+
+def distinct(frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The distinct among frames (n, H, W) float32, in any order, and which of them (n,) each is.
+
+    Compared by a checksum first: `torch.unique` sorts whole frames, which takes as long as encoding them.
+    """
+    bits = frames.flatten(1).view(torch.int32).long()
+    weights = torch.randint(2**62, bits.shape[1:], generator=torch.Generator().manual_seed(0)).to(frames.device)
+    sums, which = torch.unique((bits * weights).sum(1), return_inverse=True)
+    first = torch.full(sums.shape, len(frames), device=frames.device)
+    first = first.scatter_reduce(0, which, torch.arange(len(frames), device=frames.device), "amin")
+    found = frames[first]
+    if torch.equal(found[which], frames):
+        return found, which
+    return torch.unique(frames, dim=0, return_inverse=True)  # two frames have the same checksum, or one is not finite
 
 
 def _runs(keys: torch.Tensor, values: torch.Tensor):

@@ -23,6 +23,7 @@ from viv1t.model.positions import TIME_TABLES, sincos_2d, sinusoid
 
 BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4, "additive": 0}
 BEHAVIOR_HIDDEN = 16
+SHARED_FRAMES = 1.5  # so many windows for each frame, or more: it pays to project frames once for all windows
 
 
 def padding(length: int, size: int, stride: int) -> int:
@@ -107,10 +108,41 @@ class PatchEmbedding(nn.Module):
             y = y + self.convolve_traces(traces, kernels.traces).view_as(y)
         if self.norm_name in ("layernorm", "rmsnorm"):
             y = y * self.inverse_deviation(video, traces, front)
-        if self.energy:  # of quadrature pairs (Adelson & Bergen 1985), beside the signed responses
+        return self.finish(y, kernels)
+
+    def finish(self, y: torch.Tensor, kernels: Kernels) -> torch.Tensor:
+        """Projected patches (..., D) with their constant, or with the energy of quadrature pairs beside them."""
+        if self.energy:  # Adelson & Bergen 1985
             energy = y.unflatten(-1, (-1, 2)).square().sum(-1).add(1e-4).sqrt()
             return torch.cat([energy, y + kernels.constant], dim=-1)
         return y + kernels.constant
+
+    def project(self, frames: torch.Tensor, kernels: Kernels, region: Region | None = None) -> torch.Tensor:
+        """Frames (V, H, W) projected once at every place of a window in time, (V frames of a patch, P D).
+
+        Not for patches that are normalised as a whole. region: P are its patches.
+        """
+        rows, columns = (region.rows, region.columns) if region else (slice(None), slice(None))
+        patches = self.padded(frames).unfold(1, self.size, self.stride).unfold(2, self.size, self.stride)
+        patches = patches[:, rows, columns].flatten(1, 2).flatten(2)  # (V, P, rows columns)
+        slices = kernels.video.flatten(2).permute(2, 1, 0)  # (rows columns, frames, D)
+        y = (patches @ slices.flatten(1)).unflatten(-1, slices.shape[1:])  # (V, P, frames, D)
+        return y.transpose(1, 2).flatten(0, 1).flatten(1)
+
+    def of_projected(
+        self, projected: torch.Tensor, windows: torch.Tensor, traces: torch.Tensor, kernels: Kernels, region=None
+    ) -> torch.Tensor:
+        """What `forward` gives for single windows (R, frames of a patch) of frames that `project` saw: (R, 1, P, D).
+
+        traces (1, C_in - 1, frames of a patch): the same in all.
+        """
+        which = windows * self.frames + torch.arange(self.frames, device=windows.device)
+        y = F.embedding_bag(which, projected, mode="sum").view(len(windows), 1, -1, self.linear.out_features)
+        if region is not None:
+            y = self.beside(y, region)
+        if traces.shape[1]:
+            y = y + self.convolve_traces(traces, kernels.traces).view(1, *y.shape[1:])
+        return self.finish(y, kernels)
 
     def kernels(self) -> Kernels:
         weight, constant = self.linear.weight.float(), self.linear.bias
@@ -147,7 +179,10 @@ class PatchEmbedding(nn.Module):
             slice(part.start * self.stride, (part.stop - 1) * self.stride + self.size)
             for part in (region.rows, region.columns)
         )
-        inner = self.convolve_video(video[..., rows, columns], kernel)
+        return self.beside(self.convolve_video(video[..., rows, columns], kernel), region)
+
+    def beside(self, inner: torch.Tensor, region: Region) -> torch.Tensor:
+        """A region's patches (B, T', h w, D), put among those that hold nothing new."""
         y = region.elsewhere.expand(*inner.shape[:2], -1, -1).clone()
         size = (region.rows.stop - region.rows.start, region.columns.stop - region.columns.start)
         y.unflatten(2, self.grid)[:, :, region.rows, region.columns] = inner.unflatten(2, size)
@@ -255,12 +290,32 @@ class Tokenizer(nn.Module):
     ) -> torch.Tensor:
         """The same before position codes; see `PatchEmbedding.forward` for `front`, `kernels` and `region`."""
         x = self.tokenizer(video, self.traces(behavior, pupil_center), front, kernels, region)
+        return self.normalised(x, behavior, pupil_center)
+
+    def normalised(self, x: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
+        """Projected patches (B, T', P, D), normalised, with what behaviour and gaze add."""
         x = self.norm(x)
         if self.config.behavior_mode == "additive":
             traces = torch.cat([behavior, pupil_center], dim=1).transpose(1, 2)[:, -x.shape[1] :]
             x = x + self.behavior_embedding(traces)[:, :, None]
         p = self.config.p_dropout
         return drop_tokens(x, p) if self.training and p > 0 else x
+
+    def project(self, frames: torch.Tensor, windows: int, kernels: Kernels, region: Region | None):
+        """See `PatchEmbedding.project`; None where `embed_windows` does better without, for so many windows."""
+        patches = self.tokenizer
+        pays = windows >= SHARED_FRAMES * len(frames) and patches.norm_name == "none"
+        if not pays or torch.is_autocast_enabled(frames.device.type):  # where sums of rounded parts would be coarse
+            return None
+        return patches.project(frames, kernels, region)
+
+    def embed_windows(self, frames, projected, windows, traces, kernels: Kernels, region: Region | None):
+        """`embed` (R, 1, P, D) of windows (R, patch) of frames (V, H, W) at behaviour and gaze (1, 2, patch) each."""
+        if projected is None:
+            traces = [trace.expand(len(windows), -1, -1) for trace in traces]
+            return self.embed(frames[windows][:, None], *traces, 0, kernels, region)
+        x = self.tokenizer.of_projected(projected, windows, self.traces(*traces), kernels, region)
+        return self.normalised(x, *traces)
 
     def add_positions(self, x: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Add the additive position codes to tokens (B, T', P, D), of which the first is at time `start`."""

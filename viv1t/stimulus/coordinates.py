@@ -7,6 +7,7 @@ flat        every pixel counts as many degrees as one at the screen centre: as p
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -29,10 +30,22 @@ def position(monitor: Monitor, centre, geometry: str) -> np.ndarray:
 
 
 def coordinates(monitor: Monitor, centre=None, geometry: str = "spherical") -> tuple[np.ndarray, np.ndarray]:
-    """Degrees (right, up) of every pixel from `centre`, each (H, W) float64."""
-    centre = position(monitor, centre, geometry)
+    """Degrees (right, up) of every pixel from `centre`, each (H, W) float64, read-only: others may hold the same."""
+    return _coordinates(monitor, tuple(position(monitor, centre, geometry).tolist()), geometry)
+
+
+@lru_cache(maxsize=64)
+def _coordinates(monitor: Monitor, centre: tuple[float, float], geometry: str) -> tuple[np.ndarray, np.ndarray]:
     if geometry == "spherical":
         right, up = monitor.local_coordinates(monitor.to_degrees(centre)[None])
-        return right[0, :, :, 0], up[0, :, :, 0]
-    x, y = np.moveaxis(monitor.points()[:, :, 0], -1, 0)
-    return (x - centre[0]) * monitor.degrees_per_pixel, (centre[1] - y) * monitor.degrees_per_pixel
+        found = right[0, :, :, 0], up[0, :, :, 0]
+    else:
+        x, y = np.moveaxis(monitor.points()[:, :, 0], -1, 0)
+        found = (x - centre[0]) * monitor.degrees_per_pixel, (centre[1] - y) * monitor.degrees_per_pixel
+    return tuple(map(read_only, found))
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, which from now on nobody can change: it is kept to be given out again."""
+    array.flags.writeable = False
+    return array

@@ -55,6 +55,19 @@ def gabor(
     return drift(image, tf_hz, frames, phase_deg).astype(dtype)
 
 
+def whole_frames(count: int, tf_hz: float) -> np.ndarray:
+    """Phases (count,) in degrees, equally spaced over the cycle up to whole frames; exactly, if a cycle has none.
+
+    Gratings whose phases lie whole frames apart are made of the same frames, which a twin then sees only once. At 2 Hz
+    and 30 frames a second 3, 5 and 15 phases are equally spaced; 4 are so within half a frame.
+    """
+    cycle = FPS / tf_hz if tf_hz else 0.0
+    phases = np.arange(count) / count
+    if cycle.is_integer() and count <= cycle:
+        phases = np.rint(phases * cycle) / cycle
+    return 360 * phases
+
+
 def plane_wave(right: np.ndarray, up: np.ndarray, direction_deg, sf_cpd) -> np.ndarray:
     """exp(2 pi i sf u), complex, at positions in degrees; u grows along the drift. All arguments broadcast."""
     ex, ey = drift_axis(direction_deg)

@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from viv1t.geometry import Monitor
-from viv1t.stimulus.coordinates import coordinates, position
+from viv1t.stimulus.coordinates import coordinates, position, read_only
 
 SUBPIXELS = 8  # the covered area of a pixel is counted on a grid of 8 x 8 points
 
@@ -17,17 +17,23 @@ def disc(
 
     centre: None is the screen's. geometry: spherical discs hold what is nearer than half the diameter along great
     circles; flat ones are circles of `monitor.radius_px`. subpixels=1 asks for the pixel's centre only: in flat
-    geometry that is the published mask, true where the distance is less than the radius.
+    geometry that is the published mask, true where the distance is less than the radius. The array is read-only.
     """
     if not 0 <= diameter_deg < 180:
         raise ValueError(f"a disc spans 0 to 180 degrees, not {diameter_deg}")
-    points, centre = _points(monitor, subpixels, geometry), position(monitor, centre, geometry)
+    centre = tuple(position(monitor, centre, geometry).tolist())
+    return _disc(monitor, centre, float(diameter_deg), geometry, subpixels)
+
+
+@lru_cache(maxsize=256)
+def _disc(monitor: Monitor, centre: tuple[float, float], diameter_deg: float, geometry: str, subpixels: int):
+    points = _points(monitor, subpixels, geometry)
     if geometry == "flat":
         inside = np.hypot(*np.moveaxis(points - centre, -1, 0)) < monitor.radius_px(diameter_deg)
     else:  # compare chords: they are as exact for small discs as for large ones
         chord = points - monitor.lines_of_sight(centre)
         inside = np.einsum("...i,...i", chord, chord) < (2 * np.sin(np.radians(diameter_deg) / 4)) ** 2
-    return inside.mean(axis=-1, dtype=np.float32)
+    return read_only(inside.mean(axis=-1, dtype=np.float32))
 
 
 @lru_cache(maxsize=8)
