@@ -195,3 +195,29 @@ def test_an_animal_is_adapted_to_grey_and_its_history_is_short():
     np.testing.assert_allclose(alone, whole, rtol=1e-5, atol=1e-6)
     packed = AnimalPresenter(animal, Timeline(60, 15, 30, 15, per_trial=4), **held).show(shown)[..., :35]
     assert np.corrcoef(packed.mean(-1).ravel(), alone.mean(-1).ravel())[0, 1] >= 0.999
+
+
+def animal_presenter(noise: float = 0.0) -> AnimalPresenter:
+    animal = calibrated_animal()
+    held = np.array(animal.setting.behavior_mean), np.array(animal.setting.pupil_center)
+    return AnimalPresenter(animal, TIMELINE, *held, noise)
+
+
+def calibrated_animal():
+    animal = make_animal(6)
+    animal.neurons["event_rate"] = 0.3
+    return animal
+
+
+def test_noise_averages_out_and_is_the_same_in_every_run():
+    """Repeats of one pattern differ, whatever batch they are shown in; their mean is the noiseless answer."""
+    shown = np.repeat(patterns()[2:3], 200, axis=0)
+    expected, noisy = animal_presenter().show(shown[:1])[0], animal_presenter(noise=1.0)
+    recorded = noisy.show(shown, range(200))
+    assert recorded.shape == (200, 6, 11) and (recorded >= 0).all() and (recorded == 0).mean() > 0.1
+    np.testing.assert_array_equal(animal_presenter(noise=1.0).show(shown[:50], range(150, 200)), recorded[150:])
+    assert len(np.unique(recorded.sum(axis=(1, 2)))) > 190
+    error = recorded.mean(axis=(0, 2)) - expected.mean(axis=1)
+    assert (abs(error) < 5 * recorded.mean(axis=2).std(axis=0) / np.sqrt(200)).all()
+    quiet = animal_presenter().spontaneous()
+    assert 0.5 < noisy.spontaneous().mean() / quiet.mean() < 2 and not np.array_equal(noisy.spontaneous(), quiet)

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
-from viv1t.constants import STIMULI
+from viv1t.constants import GREY, STIMULI
 from viv1t.data.recording import Recording
 from viv1t.errors import UserError
 from viv1t.geometry import SENSORIUM
 from viv1t.movies import write_movie
 from viv1t.simulate import movies, ood, targets
 from viv1t.simulate.animal import Animal
+from viv1t.simulate.apertures import behind_apertures
 from viv1t.simulate.body import BODIES, behave
 from viv1t.simulate.calcium import expected, record
 from viv1t.simulate.design import Design
@@ -381,3 +382,25 @@ class TestMovies:
         first, _ = clip_video(Path(), SMALL, a)
         assert np.array_equal(first, clip_video(Path(), SMALL, a)[0])
         assert not np.array_equal(first, clip_video(Path(), SMALL, b)[0])
+
+
+def test_apertures_change_training_movies_only_and_part_centre_from_surround():
+    """Some clips of the design differ from those of one without apertures; all others keep their bytes."""
+    design = dataclasses.replace(SMALL, trials=4, apertures=0.5)
+    plain = dataclasses.replace(design, apertures=0.0)
+    differ = {
+        clip: not np.array_equal(clip_video(Path(), design, clip)[0], clip_video(Path(), plain, clip)[0])
+        for clip in design.plan
+        if not clip.stimulus
+    }
+    assert sum(differ.values()) == 2 and all(clip.tier == "train" for clip, changed in differ.items() if changed)
+    assert {clip for clip in design.plan if design.behind_apertures(clip)} == {c for c, d in differ.items() if d}
+
+
+def test_behind_apertures_the_screen_is_partly_grey_and_contrasts_vary():
+    white = np.full((600, 36, 64), 255, np.uint8)
+    shown = behind_apertures([white, white], 3, SENSORIUM).astype(float) - GREY
+    grey = (shown == 0).mean(axis=(1, 2))
+    assert ((grey > 0.02) & (grey < 0.98)).mean() > 0.4  # the rest: both movies shown
+    assert len(np.unique(abs(shown).max(axis=(1, 2)))) > 8
+    np.testing.assert_array_equal(behind_apertures([white, white], 3, SENSORIUM) - 127.0, shown)

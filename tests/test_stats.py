@@ -1,6 +1,7 @@
 """Bootstrap intervals cover the mean as often as they say; tests by permutation reject as often as they should."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from viv1t import stats
@@ -94,3 +95,49 @@ def test_circular_difference_takes_the_short_way():
         -180,
     ]
     assert stats.circular_difference(175.0, 5.0, period=180) == -10
+
+
+def population(rng, animals: int = 8, effect: float = 0.0, between: float = 1.0) -> pd.DataFrame:
+    """40 neurons of each animal on two planes; animals differ among themselves."""
+    per_animal = effect + between * rng.standard_normal(animals)
+    mouse, n = np.repeat(np.arange(animals).astype(str), 40), 40 * animals
+    values = np.repeat(per_animal, 40) + rng.standard_normal(n)
+    return pd.DataFrame({"mouse": mouse, "z_um": np.tile([200.0, 225.0], n // 2), "difference": values})
+
+
+def test_a_question_is_answered_for_animals_not_for_neurons():
+    """Hundreds of neurons of a few animals that differ: no effect, and none is found more often than said."""
+    rng = np.random.default_rng(9)
+    answers = [stats.ask("?", "d", population(rng), "difference", rng, resamples=300) for _ in range(200)]
+    assert np.mean([a.p < 0.05 for a in answers]) < 0.15  # pooled neurons would be wrong in most cases
+    assert np.mean([a.low <= 0 <= a.high for a in answers]) > 0.85
+    pooled = [stats.bootstrap(population(rng)["difference"].to_numpy(), rng, resamples=100) for _ in range(100)]
+    assert np.mean([i.low > 0 or i.high < 0 for i in pooled]) > 0.5
+
+
+def test_an_answer_tells_what_it_rests_on():
+    rng = np.random.default_rng(10)
+    table = population(rng, effect=2.0, between=0.1)
+    table.loc[:9, "difference"] = np.nan
+    answer = stats.ask("Is it larger?", "difference (a.u.)", table, "difference", rng)
+    assert (answer.n, answer.planes, answer.animals) == (310, 16, 8)
+    assert answer.low < 2 < answer.high and answer.p < 0.01
+    assert "n = 310 neurons, 16 planes, 8 animals" in str(answer) and "Is it larger?" in str(answer)
+    assert stats.counts(1, 1, 1) == "n = 1 neuron, 1 plane, 1 animal"
+
+
+def test_any_statistic_of_several_columns_can_be_asked_for():
+    rng = np.random.default_rng(11)
+    table = population(rng, between=0)
+    table["other"] = table["difference"] + rng.standard_normal(len(table))
+    answer = stats.ask("Do they agree?", "r", table, ["difference", "other"], rng, 0.0,
+                       lambda rows: np.corrcoef(rows.T)[0, 1], resamples=200)  # fmt: skip
+    assert answer.low < 0.5**0.5 < answer.high and answer.p < 0.02
+    median = stats.ask("?", "median", table.assign(difference=1.0), "difference", rng, statistic=np.median)
+    assert (median.value, median.low, median.high) == (1.0, 1.0, 1.0)
+
+
+def test_nothing_to_ask():
+    answer = stats.ask("?", "d", population(np.random.default_rng(0)).assign(difference=np.nan), "difference",
+                       np.random.default_rng(0))  # fmt: skip
+    assert np.isnan(answer.p) and (answer.n, answer.planes, answer.animals) == (0, 0, 0)
