@@ -14,6 +14,7 @@ from viv1t.model import ModelConfig, build_model
 from viv1t.model import core as core_module
 from viv1t.model.config import POSITIONS, ViViTConfig
 from viv1t.model.layers import Dropout
+from viv1t.model.normalisation import DivisiveNormalisation
 from viv1t.model.positions import PublishedRotary
 from viv1t.model.readout import corners, read
 from viv1t.model.tokenizer import Tokenizer
@@ -238,6 +239,27 @@ def test_energy_tokens_do_not_depend_on_the_sign_of_contrast():
         normal, inverted = embedding(video, traces, 0), embedding(-video, traces, 0)
     assert torch.allclose(normal[..., :8], inverted[..., :8], atol=1e-5)
     assert torch.allclose(normal[..., 8:], -inverted[..., 8:], atol=1e-5)
+
+
+def test_divisive_tokens_are_suppressed_by_contrast_around_them_and_keep_what_is_in_the_patch():
+    """On a grid with one active patch, and with all patches as active: the parts that no surround divides are equal."""
+    division = DivisiveNormalisation(pairs=3, grid=(5, 6))
+    filters = torch.zeros(1, 30, 6)
+    filters[:, 14] = torch.tensor([1.0, 0.5, 0.2, 0.0, -0.4, 0.3])
+    alone, amid = (division(x)[0, 14].unflatten(0, (7, 3)) for x in (filters, filters[:, 14:15].expand(1, 30, 6)))
+    assert torch.allclose(alone[:4], amid[:4])
+    assert (amid[4:6] < 0.8 * alone[4:6]).all() and (amid[5] < amid[4]).all()  # the stronger surround suppresses more
+    around = division(filters[:, 14:15].expand(1, 30, 6) * (torch.arange(30) != 14)[:, None])[0, 14].unflatten(
+        0, (7, 3)
+    )
+    assert (around[6] > 2 * amid[6]).all() and not around[:6].abs().gt(0.011).any()  # answers to the surround alone
+    assert torch.allclose(division(100 * filters), division(200 * filters), rtol=1e-2, atol=1e-2)  # saturates
+
+
+def test_widths_that_hold_no_quadrature_pairs_are_refused():
+    for mode, copies in (("energy", 3), ("divisive", 7)):
+        with pytest.raises(UserError, match=f"divisible by {copies}"):
+            small_model(core_patch_mode=mode, core_emb_dim=16)
 
 
 def test_additive_behaviour_reaches_every_neuron_on_its_frame_and_not_before():

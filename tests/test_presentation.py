@@ -57,6 +57,7 @@ def whole_trials(twin, *args, **kwargs) -> TwinPresenter:
         {"core_pad_frame": 0},
         {"core_behavior_mode": "additive"},
         {"core_patch_mode": "energy"},
+        {"core_patch_mode": "divisive", "core_emb_dim": 28},
         {"core_behavior_mode": "behavior_pupil", "center_crop": 0.8},
         {"core_temporal_patch_size": 1},
     ],

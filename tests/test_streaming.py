@@ -42,6 +42,7 @@ EVERY_KIND = (
     *({"core_norm": norm, "core_norm_qk": True} for norm in ("layernorm", "rmsnorm", "dyt")),
     *({"core_behavior_mode": mode, "shifter_mode": "behavior_pupil"} for mode in ("none", "behavior", "additive")),
     {"core_patch_mode": "conv"},
+    {"core_patch_mode": "divisive", "core_emb_dim": 28},
     {"core_patch_mode": "energy", "core_patch_init": "gabor", "core_behavior_mode": "additive"},
     {"core_ff_activation": "swiglu", "core_activation": "tanh", "core_flash_attention": 0},
     {"core_spatial_patch_size": 10, "core_spatial_patch_stride": 7, "core_temporal_patch_size": 1},

@@ -38,8 +38,9 @@ class ViViTConfig:
     )
     patch_mode: str = option(
         "unfold",
-        "patches: normalised and linear (first two), a convolution, or one with the energies of channel pairs",
-        Words("unfold", "gather", "conv", "energy"),
+        "patches: normalised and linear (first two), a convolution, or one with the energies of channel pairs, or with "
+        "energies divided by the contrast around",
+        Words("unfold", "gather", "conv", "energy", "divisive"),
     )
     patch_init: str = option(
         "random",

@@ -19,10 +19,13 @@ from viv1t.errors import UserError
 from viv1t.model.config import ViViTConfig
 from viv1t.model.gabors import start_as_gabors
 from viv1t.model.layers import NORMS, drop_tokens
+from viv1t.model.normalisation import COPIES, DivisiveNormalisation
 from viv1t.model.positions import TIME_TABLES, sincos_2d, sinusoid
 
 BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4, "additive": 0}
 BEHAVIOR_HIDDEN = 16
+LINEAR = ("conv", "energy", "divisive")  # modes whose patches are not normalised before they are projected
+PAIRED = {"energy": 3, "divisive": COPIES}  # modes whose filters come in quadrature pairs: channels for each pair
 SHARED_FRAMES = 1.5  # so many windows for each frame, or more: it pays to project frames once for all windows
 
 
@@ -57,7 +60,7 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.size, self.stride = config.spatial_patch_size, config.spatial_patch_stride
         self.frames, self.frame_stride = config.temporal_patch_size, config.temporal_patch_stride
-        self.channels, self.norm_name = channels, "none" if config.patch_mode in ("conv", "energy") else config.norm
+        self.channels, self.norm_name = channels, "none" if config.patch_mode in LINEAR else config.norm
         if self.size > min(height, width):
             raise UserError(
                 f"--core_spatial_patch_size {self.size} is larger than the frame of {height} x {width} pixels."
@@ -70,12 +73,18 @@ class PatchEmbedding(nn.Module):
         elements = channels * self.frames * self.size**2
         if self.norm_name != "none":
             self.norm = NORMS[self.norm_name](elements)
-        self.energy = config.patch_mode == "energy"
-        if self.energy and config.emb_dim % 3:
-            raise UserError(f"--core_emb_dim {config.emb_dim}: patches with energy need a width divisible by 3.")
-        self.linear = nn.Linear(elements, config.emb_dim * 2 // 3 if self.energy else config.emb_dim)
+        self.mode, copies = config.patch_mode, PAIRED.get(config.patch_mode, 2)
+        if config.emb_dim % copies and self.mode in PAIRED:
+            raise UserError(
+                f"--core_emb_dim {config.emb_dim}: --core_patch_mode {self.mode} needs a width divisible by {copies}."
+            )
+        self.linear = nn.Linear(elements, config.emb_dim * 2 // copies)
+        if self.mode == "divisive":
+            self.division = DivisiveNormalisation(config.emb_dim // copies, self.grid)
         if config.patch_init == "gabor":
             start_as_gabors(self.linear, channels, self.frames, self.size)
+            if self.mode == "divisive":  # contrast is not lost, so that no bias needs to tell it
+                nn.init.zeros_(self.linear.bias)
         inside = torch.zeros(height + rows, width + columns)
         inside[self.pad[2] : self.pad[2] + height, self.pad[0] : self.pad[0] + width] = 1
         steps = [torch.arange(n)[:, None] * self.stride + torch.arange(self.size) for n in self.grid]
@@ -111,8 +120,10 @@ class PatchEmbedding(nn.Module):
         return self.finish(y, kernels)
 
     def finish(self, y: torch.Tensor, kernels: Kernels) -> torch.Tensor:
-        """Projected patches (..., D) with their constant, or with the energy of quadrature pairs beside them."""
-        if self.energy:  # Adelson & Bergen 1985
+        """Projected patches (..., P, D) with their constant, or what the modes with quadrature pairs make of them."""
+        if self.mode == "divisive":
+            return self.division(y + kernels.constant)
+        if self.mode == "energy":  # Adelson & Bergen 1985
             energy = y.unflatten(-1, (-1, 2)).square().sum(-1).add(1e-4).sqrt()
             return torch.cat([energy, y + kernels.constant], dim=-1)
         return y + kernels.constant
@@ -243,7 +254,8 @@ class Tokenizer(nn.Module):
         self.config = config
         channels = 1 + BEHAVIOR_CHANNELS[config.behavior_mode]
         self.tokenizer = PatchEmbedding(config, channels, height, width)
-        self.norm = NORMS[config.norm](config.emb_dim)
+        # another normalisation would undo what the first says about contrast
+        self.norm = nn.Identity() if config.patch_mode == "divisive" else NORMS[config.norm](config.emb_dim)
         if config.behavior_mode == "additive":
             self.behavior_embedding = nn.Sequential(
                 nn.Linear(4, BEHAVIOR_HIDDEN), nn.Tanh(), nn.Linear(BEHAVIOR_HIDDEN, config.emb_dim)
