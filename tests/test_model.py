@@ -242,7 +242,7 @@ def test_energy_tokens_do_not_depend_on_the_sign_of_contrast():
 
 
 def test_divisive_tokens_are_suppressed_by_contrast_around_them_and_keep_what_is_in_the_patch():
-    """On a grid with one active patch, and with all patches as active: the parts that no surround divides are equal."""
+    """On a grid with one active patch, and with all as active: the parts that no surround divides are equal."""
     division = DivisiveNormalisation(pairs=3, grid=(5, 6))
     filters = torch.zeros(1, 30, 6)
     filters[:, 14] = torch.tensor([1.0, 0.5, 0.2, 0.0, -0.4, 0.3])
