@@ -15,8 +15,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from viv1t.estimators.attention import rollout_step
+from viv1t.estimators.attention import fold, rollout_step
 from viv1t.model.attention import rotated_heads
+from viv1t.model.build import Model
 from viv1t.model.core import ViViTCore
 from viv1t.model.transformer import Block, Transformer
 
@@ -80,6 +81,32 @@ def record_attention(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def as_images(core: ViViTCore, values: np.ndarray) -> np.ndarray:
+    """Attention (..., P) to the patches of a core as images (..., H, W) in multiples of uniform attention.
+
+    Overlapping patches are averaged; 1 where no patch lies. What register tokens got is left out.
+    """
+    patches = core.tokenizer.tokenizer
+    relative = values / values.mean(axis=-1, keepdims=True)
+    grid = relative.reshape(*values.shape[:-1], *core.grid)
+    return np.nan_to_num(fold(grid, patches.size, patches.stride, patches.pad, patches.frame_size), nan=1.0)
+
+
+@torch.inference_mode()
+def places_read(
+    model: Model, mouse: str, neurons: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the grid (n, 4), flat indices, that neurons (n,) of a mouse read, and their bilinear weights (n, 4).
+
+    behavior, pupil_center: transformed, (1, 2, 1), held; the shifter moves the places with them. Weights add up to 1,
+    or less where a neuron reads beyond the frame.
+    """
+    reader = model.readouts[mouse].reader(neurons, model.core.grid)
+    if mouse in model.shifters:
+        reader.look(model.shifters[mouse](behavior, pupil_center)[0, :, 0])
+    return tuple(part[0].cpu().numpy() for part in reader.pixels)
 
 
 class _Recorder:
