@@ -1,7 +1,7 @@
 """Gather a run into one page: what was run, how well it predicts, and every figure drawn so far.
 
 reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json (evaluate.py), RUN/figures/**/*.png (visualize_*,
-        compare_*), RUN/validation/*.csv (compare_truth.py)
+        compare_*), RUN/statistics/*.csv, RUN/validation/*.csv (compare_truth.py)
 writes  RUN/report.html, which needs no other file to be read; its links lead to tables and PDFs of the run folder
 """
 
@@ -29,6 +29,7 @@ def main(args) -> None:
         what_was_run(run_dir, summary),
         scores(summary),
         *figures(run_dir),
+        answers(run_dir),
         truth(run_dir),
         files(run_dir),
     ]
@@ -103,6 +104,8 @@ FIGURES = {  # title -> how the names of its figures begin; the rest comes last
     "Prediction": ("performance", "training", "traces", "reliable", "depth"),
     "Receptive fields and retinotopy": ("truth_retinotopy", "aRFs", "retinotopy", "fields", "gaze", "spatial_tuning"),
     "Tuning for direction": ("truth_direction", "selectivity", "tuning"),
+    "Size tuning and feedback fields": ("truth_feedbackRF", "size_tuning", "response_onset", "feedbackRF"),
+    "Contextual modulation": ("truth_contextual", "contextual", "contrast", "context"),
     "More": ("",),
 }
 
@@ -120,6 +123,21 @@ def figures(run_dir: Path) -> list[str]:
         if own:
             sections.append(page.section(title, *(page.figure(path, run_dir) for path in own)))
     return sections
+
+
+def answers(run_dir: Path) -> str:
+    """One test for each question that an analysis asked, in the order of the analyses."""
+    parts = []
+    for path in sorted((run_dir / "statistics").glob("*.csv")):
+        rows = [
+            (r.question, r.effect, f"{number(r.value)} [{number(r.low)}, {number(r.high)}]", f"{r.p:.2g}", r.n, r.planes,
+             r.animals)
+            for r in pd.read_csv(path).itertuples()
+        ]  # fmt: skip
+        columns = ("question", "effect", "value [95 %]", "p", "neurons", "planes", "animals")
+        parts.append(page.details(path.stem, page.table(columns, rows, texts=2)))
+    note = "One test each; intervals and p from resampling animals, and neurons within them (Saravanan et al. 2020)."
+    return page.section("Questions and answers", *parts, page.paragraph(note, "note")) if parts else ""
 
 
 def truth(run_dir: Path) -> str:

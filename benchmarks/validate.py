@@ -31,6 +31,14 @@ BOTH = (
     "tuning_direction/predict_gratings.py {who}",
     "tuning_direction/estimate_selectivity.py",
     "tuning_direction/compare_truth.py --data_dir {data}",
+    "tuning_feedbackRF/predict_gratings.py {who}",
+    "tuning_feedbackRF/estimate_size_tuning.py",
+    "tuning_feedbackRF/predict_onset.py {who}",
+    "tuning_feedbackRF/estimate_onset.py",
+    "tuning_feedbackRF/compare_truth.py --data_dir {data}",
+    "tuning_contextual_modulation/predict_gratings.py {who} --sizes own",
+    "tuning_contextual_modulation/estimate_contextual_modulation.py",
+    "tuning_contextual_modulation/compare_truth.py --data_dir {data}",
 )
 TWIN = (
     "predict.py --data_dir {data} --ds_tier live_main live_bonus final_main final_bonus",
@@ -82,6 +90,8 @@ FIELDS, GRATINGS, WELL = "retinotopy", "direction_gratings", "well predicted"
 CENTRE, WIDTH, AXIS, DIRECTION = (
     "centre (px)", "width (sd, deg)", "preferred axis (deg)", "preferred direction (deg)",
 )  # fmt: skip
+SIZES, CONTEXT = "feedbackRF", "contextual"
+LAG, ITI = "corrected lag over feedback delay", "inverse tuning index"
 CURVES = "tuning-curve correlation, noise-corrected"
 GATES = (
     gate("field centre, median error (px)", FIELDS, CENTRE, "median error", ("accepted", 0, 0.3), (WELL, 0, 2)),
@@ -116,6 +126,38 @@ GATES = (
          (WELL, 0.5, 1)),
     gate("similarity of axes below 100 um, error", GRATINGS, "similarity of axes, pairs below 100 um",
          "estimated - true", ("responsive", -0.02, 0.02), (WELL, -0.1, 0.1)),
+    gate("preferred size within 10 deg", SIZES, "preferred size (deg)", "share within 10", ("responsive", 0.95, 1),
+         (WELL, 0.7, 1)),
+    gate("suppression index, rank correlation", SIZES, "suppression index", "Spearman", ("responsive", 0.7, 1),
+         (WELL, 0.4, 1)),
+    gate("suppression index with the strength of the surround", SIZES, "suppression index and surround strength",
+         "Spearman", ("responsive", 0.7, 1), (WELL, 0.4, 1)),
+    gate("inverse-tuned, sensitivity", SIZES, "inverse-tuned", "sensitivity", ("responsive", 0.65, 1), (WELL,)),
+    gate("inverse-tuned, false positives", SIZES, "inverse-tuned", "false positives", ("responsive", 0, 0.05),
+         (WELL,)),
+    gate("rise with the grey disc, area under ROC", SIZES, "rise with the disc", "area under the ROC curve",
+         ("responsive",), (WELL, 0.75, 1)),
+    gate("inverse tuning index, median with feedback", SIZES, ITI, "median with feedback", ("responsive", 0.35, 1),
+         (WELL,)),
+    gate("inverse tuning index, median without", SIZES, ITI, "median without feedback", ("responsive", -1, 0.1),
+         (WELL,)),
+    gate("inverse onset over the delay of the feedback, slope", SIZES, LAG, "slope", ("responsive", 0.9, 1.1),
+         (WELL, 0.5, 1.5)),
+    gate("inverse onset, scatter around the slope (ms)", SIZES, f"{LAG} (ms)", "sd of residuals",
+         ("responsive", 0, 25), (WELL,)),
+    gate("inverse onset undefined", SIZES, "lag of the inverse response", "undefined share", ("responsive", 0, 0.02),
+         (WELL,)),
+    gate("CMI, rank correlation", CONTEXT, "CMI, contrast 1", "Spearman", ("responsive", 0.8, 1), (WELL, 0.5, 1)),
+    gate("CMI with the tuning of the surround", CONTEXT, "CMI, contrast 1, with the surround's tuning", "Spearman",
+         ("responsive, with surround",), (f"{WELL}, with surround",)),
+    gate("iso below centre where the disc fills", CONTEXT, "iso < centre, contrast 1", "share",
+         ("responsive, with surround, disc fills", 0.95, 1), (f"{WELL}, with surround, disc fills", 0.8, 1)),
+    gate("CMI at contrast 0.05, rank correlation", CONTEXT, "CMI, contrast 0.05", "Spearman", ("responsive",),
+         (WELL,)),
+    gate("contrast flip, precision", CONTEXT, "flips, tested", "precision", ("responsive", 0.9, 1), (WELL, 0.7, 1)),
+    gate("contrast flip, recall", CONTEXT, "flips, tested", "recall", ("responsive", 0.9, 1), (WELL,)),
+    gate("flips with exchanged labels", CONTEXT, "flips, labels of contrast exchanged", "share",
+         ("responsive", 0, 0.02), (WELL,)),
     Gate("recorded Gabors, tuning curves, noise-corrected correlation",
          Need("twin", "tuning_comparison_animal", CURVES, "mean", "selective", 0.95, 1.05),
          Need("twin", "tuning_comparison_twin", CURVES, "mean", "selective", 0.7, 1.05)),
@@ -250,7 +292,12 @@ Fields (above) and tuning for direction (below) of the twin against the truth; b
 - **Significance** of tuning is tested on recorded blocks only: gratings shown to a twin have no noise to test
   against. With shuffled labels no neuron comes out selective, and an untrained twin's tuning has nothing to do with
   the truth (`tests/test_tuning_direction.py`, `tests/test_tuning_retinotopy.py`)."""
-FIGURES = {"truth_retinotopy": "validation_retinotopy", "truth_direction_gratings": "validation_direction"}
+FIGURES = {
+    "truth_retinotopy": "validation_retinotopy",
+    "truth_direction_gratings": "validation_direction",
+    "truth_feedbackRF": "validation_feedbackRF",
+    "truth_contextual": "validation_contextual",
+}
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class ViViTConfig:
     )
     patch_mode: str = option(
         "unfold",
-        "patches: normalised and linear (first two), a convolution, or one with the energies of channel pairs, as they "
-        "are or divided by the contrast around",
+        "patches: normalised and linear (first two), a convolution, or one with the energies of channel pairs, as "
+        "they are or divided by the contrast around",
         Words("unfold", "gather", "conv", "energy", "divisive"),
     )
     patch_init: str = option(
