@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole job on two simulated mice: simulate, train, predict, score, map receptive fields and tuning for direction,
-# report. Each command is printed before it runs. Long steps whose result is complete are skipped by the commands
+# The whole job on two simulated mice: simulate, train, predict, score, map receptive fields, tuning for direction and
+# size, and the influence of the surround; report. Each command is printed before it runs. Long steps whose result is complete are skipped by the commands
 # themselves, so a second call redoes tables and figures only.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -31,6 +31,15 @@ for source in recording twin animal; do
 done
 run python tuning_direction/visualize_tuning_curves.py --output_dir runs/demo --stimulus gabors
 run python tuning_direction/compare_recorded.py --output_dir runs/demo
+some=$(seq 0 79) # neurons, to keep it short
+run python tuning_feedbackRF/predict_gratings.py --output_dir runs/demo --neurons $some --sizes 10 20 30 45 70 --phases 1
+run python tuning_feedbackRF/estimate_size_tuning.py --output_dir runs/demo
+run python tuning_feedbackRF/visualize_size_tuning.py --output_dir runs/demo
+run python tuning_feedbackRF/compare_truth.py --data_dir data/simulated --output_dir runs/demo
+run python tuning_contextual_modulation/predict_gratings.py --output_dir runs/demo --neurons $some --sizes own --phases 2
+run python tuning_contextual_modulation/estimate_contextual_modulation.py --output_dir runs/demo
+run python tuning_contextual_modulation/visualize_contextual_modulation.py --output_dir runs/demo
+run python tuning_contextual_modulation/compare_truth.py --data_dir data/simulated --output_dir runs/demo
 run python report.py --output_dir runs/demo
 run python evaluate.py --data_dir data/simulated --output_dir runs/demo  # scored already: prints the table
 printf '\nThe report: %s/runs/demo/report.html\n' "$PWD"

@@ -129,11 +129,10 @@ def answers(run_dir: Path) -> str:
     """One test for each question that an analysis asked, in the order of the analyses."""
     parts = []
     for path in sorted((run_dir / "statistics").glob("*.csv")):
-        rows = [
-            (r.question, r.effect, f"{number(r.value)} [{number(r.low)}, {number(r.high)}]", f"{r.p:.2g}", r.n, r.planes,
-             r.animals)
-            for r in pd.read_csv(path).itertuples()
-        ]  # fmt: skip
+        rows = []
+        for r in pd.read_csv(path).itertuples():
+            value = f"{number(r.value)} [{number(r.low)}, {number(r.high)}]"
+            rows.append((r.question, r.effect, value, f"{r.p:.2g}", r.n, r.planes, r.animals))
         columns = ("question", "effect", "value [95 %]", "p", "neurons", "planes", "animals")
         parts.append(page.details(path.stem, page.table(columns, rows, texts=2)))
     note = "One test each; intervals and p from resampling animals, and neurons within them (Saravanan et al. 2020)."

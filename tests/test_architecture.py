@@ -18,7 +18,7 @@ LEVELS = (
     {"checkpoint"},
     {"inference"},
     {"streaming", "presentation"},
-    {"subjects"},
+    {"subjects", "attention"},
     {"experiment"},
     {"targets"},
 )

@@ -11,6 +11,7 @@ from viv1t.estimators import attention as estimators
 from viv1t.model import ModelConfig, build_model
 from viv1t.model.attention import rotated_heads
 from viv1t.model.attention_maps import block_attention, record_attention
+from viv1t.model.config import POSITIONS
 
 PARITY = Path(__file__).parent / "data" / "parity" / "attention_rollout.npz"
 SMALL = {
@@ -22,7 +23,9 @@ KINDS = {
     "registers": {"core_reg_tokens": 3},
     "normalised queries": {"core_norm_qk": True, "core_pos_encoding": "learned"},
     "relative": {"core_pos_encoding": "relative", "core_use_causal_attention": True, "core_reg_tokens": 2},
+    "overlapping patches": {"core_spatial_patch_size": 12, "core_temporal_patch_size": 3},
 }
+KINDS |= {f"code {code}": {"core_pos_encoding": code, "core_reg_tokens": 1} for code in POSITIONS.words}
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,32 @@ def test_maps_have_every_block_and_head_and_leave_the_pass_alone(flags, monkeypa
         assert not np.triu(maps.time, 1).any()
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in core.modules())
     torch.testing.assert_close(core(*clips), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("missing", ["spatial", "temporal"])
+def test_cores_of_space_or_time_alone_have_one_kind_of_map(missing):
+    core, clips = make_core(**{f"core_{missing}_depth": 0, "core_reg_tokens": 2}), inputs()
+    before, P = core(*clips), core.grid[0] * core.grid[1]
+    for rollout in (None, "max"):
+        with record_attention(core, [0, 29], [4], rollout) as maps:
+            assert torch.equal(core(*clips), before)
+        absent, there = (maps.space, maps.time) if missing == "spatial" else (maps.time, maps.space)
+        assert absent is None
+        assert (there.shape[:2], there.shape[-1]) == (((2, 1), 30) if missing == "spatial" else ((2, 2), P))
+        assert not np.isnan(there).any() and (there.sum(axis=-1) <= 1 + 1e-5).all()
+
+
+def test_attention_is_the_same_whether_or_not_gradients_are_asked_for():
+    core, (video, *traces) = make_core(), inputs()
+    with record_attention(core, [3], [1]) as plain:
+        core(video, *traces)
+    for core.grad_checkpointing in (False, True):
+        asked = video.clone().requires_grad_()
+        with record_attention(core, [3], [1]) as recorded:
+            core(asked, *traces).sum().backward()
+        np.testing.assert_allclose(recorded.space, plain.space, atol=1e-6)
+        np.testing.assert_allclose(recorded.time, plain.time, atol=1e-6)
+        assert asked.grad.abs().sum() > 0
 
 
 def test_rollout_while_recording_is_rollout_of_the_record():

@@ -76,8 +76,12 @@ RESULTS |= {
     "response_onset": Result("response_onset.csv", "latencies", "tuning_feedbackRF/estimate_onset.py"),
     "context": Result("contextual_modulation/mouse{mouse}.h5", "responses to centre-surround gratings",
                       "tuning_contextual_modulation/predict_gratings.py"),
+    "context_traces": Result("contextual_modulation/traces_mouse{mouse}.h5", "time courses",
+                             "tuning_contextual_modulation/predict_gratings.py --traces"),
     "contextual_modulation": Result("contextual_modulation.csv", "modulation by the surround",
                                     "tuning_contextual_modulation/estimate_contextual_modulation.py"),
+    "contextual_flips": Result("contextual_flips.csv", "preferences that turn with contrast",
+                               "tuning_contextual_modulation/estimate_contextual_modulation.py"),
 }  # fmt: skip
 RESULTS |= {
     "cortical_map": Result("retinotopy.csv", "maps of the cortex", "tuning_retinotopy/estimate_retinotopy.py"),

@@ -1,4 +1,5 @@
-"""What attention passes on: rollout through the blocks of a transformer, and its view on frames and on the past.
+"""What attention passes on: rollout through the blocks of a transformer, its view on frames and on the past, and how
+much of it a part of the frame gets.
 
 An attention matrix has queries as rows, keys as columns, and rows that add up to 1. Rollout (Abnar & Zuidema 2020)
 follows it from the last block to the input: each block mixes what it attends to with what it was given, half and half.
@@ -69,6 +70,47 @@ def fold(values: np.ndarray, size: int, stride: int, pad: tuple[int, ...], frame
     covered = rows.sum(axis=1)[:, None] * columns.sum(axis=1)
     total = rows @ values @ columns.T
     return np.divide(total, covered, out=np.full(total.shape, np.nan), where=covered > 0)
+
+
+def patch_shares(window: np.ndarray, size: int, stride: int, pad: tuple[int, ...]) -> np.ndarray:
+    """Share (..., P) of every patch's area that lies in windows (..., H, W) of 0..1; geometry as for `fold`.
+
+    What of a patch lies off the frame lies in no window, so shares of windows that make up the frame add up to less
+    than 1 at its borders.
+    """
+    H, W = window.shape[-2:]
+    rows = _coverage((H + pad[2] + pad[3] - size) // stride + 1, size, stride, pad[2], H)
+    columns = _coverage((W + pad[0] + pad[1] - size) // stride + 1, size, stride, pad[0], W)
+    shares = rows.T @ window @ columns / size**2
+    return shares.reshape(*shares.shape[:-2], -1)
+
+
+def share(attention: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Attention (..., n) that one part of the frame gets, (...), in multiples of what uniform attention would give it.
+
+    weights (n,): how much of each patch lies in that part (`patch_shares`). 1 for uniform attention; one over the
+    part's share of the frame where all attention lies inside. What register tokens get is left out: attention is
+    divided by its sum. Pixels may stand for patches, and any non-negative map for attention. NaN where the part is
+    empty, or the map is.
+    """
+    uniform = attention.sum(axis=-1) * weights.mean()
+    return np.divide(attention @ weights, uniform, out=np.full(np.shape(uniform), np.nan), where=uniform > 0)
+
+
+def around(images: np.ndarray, centre: tuple[float, float], reach: int) -> np.ndarray:
+    """Images (..., H, W) cut out around the pixel nearest to `centre` (x, y): (..., 2 reach + 1, 2 reach + 1).
+
+    NaN off the frame. Maps of neurons whose fields lie in different places are averaged this way.
+    """
+    H, W = images.shape[-2:]
+    column, row = np.rint(centre).astype(int)
+    cut = np.full((*images.shape[:-2], 2 * reach + 1, 2 * reach + 1), np.nan)
+    top, bottom = max(row - reach, 0), min(row + reach + 1, H)
+    left, right = max(column - reach, 0), min(column + reach + 1, W)
+    if top < bottom and left < right:
+        y, x = reach - row, reach - column
+        cut[..., top + y : bottom + y, left + x : right + x] = images[..., top:bottom, left:right]
+    return cut
 
 
 def _coverage(patches: int, size: int, stride: int, before: int, length: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Ellipse, Rectangle
 
 from viv1t.geometry import Monitor
@@ -163,6 +163,23 @@ def overlay(ax: Axes, frame: np.ndarray, weights: np.ndarray, limits: tuple[floa
     """A frame (H, W) of grey levels 0..255 under weights (H, W); returns what a colour bar needs."""
     panels.picture(ax, blended(frame, weights, limits))
     return ScalarMappable(Normalize(*limits), WEIGHTS)
+
+
+def around_field(
+    ax: Axes, image: np.ndarray, limits: tuple[float, float], radii: Sequence[float] = ()
+) -> ScalarMappable:
+    """A map (n, n) of positive values whose middle pixel is a field's centre, with circles of these radii in px.
+
+    Colours are logarithmic within `limits`.
+    """
+    reach = (len(image) - 1) / 2
+    extent = (-reach - 0.5, reach + 0.5, reach + 0.5, -reach - 0.5)
+    shown = ax.imshow(np.maximum(image, limits[0]), cmap=WEIGHTS, norm=LogNorm(*limits), extent=extent)
+    angle = np.linspace(0, 2 * np.pi, 100)
+    for radius in radii:
+        ax.plot(radius * np.cos(angle), radius * np.sin(angle), color="white", linewidth=0.8)
+    ax.set(xlim=extent[:2], ylim=extent[2:], xticks=[-10, 0, 10], yticks=[-10, 0, 10])
+    return shown
 
 
 def blended(frame: np.ndarray, weights: np.ndarray, limits: tuple[float, float]) -> np.ndarray:

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from viv1t import io
@@ -100,6 +102,14 @@ def legend_below(ax: Axes, **kwargs) -> None:
     """A legend under the axis, in the room that `figure(..., below=...)` keeps free."""
     legend = ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.24), borderaxespad=0, columnspacing=1.0, **kwargs)
     legend.set_in_layout(False)
+
+
+def raster(fig: Figure) -> np.ndarray:
+    """A figure as pixels (H, W, 3) uint8, for movies: of an even height and width."""
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    pixels = np.array(canvas.buffer_rgba())
+    return pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2, :3]
 
 
 def save(fig: Figure, path: Path | str, numbers: pd.DataFrame, caption: str = "") -> list[Path]:

@@ -30,18 +30,22 @@ def context(
     contrast: float = 1.0,
     outer_deg: float | None = None,
     gap_deg: float = 0.0,
+    side: float = 1.0,
 ) -> np.ndarray:
     """Contrast (frames, H, W) float32 of a disc of diameter `size_deg` on pixel `centre` and its surround (KINDS).
 
     direction_deg: of the drift in the disc; the surround's is turned against it. The surround begins `gap_deg` outside
-    the disc and fills the screen, or a larger disc of diameter `outer_deg`. Size 0: surround only.
+    the disc and fills the screen, or a larger disc of diameter `outer_deg`. Size 0: surround only. side: 1 or -1, to
+    which side a cross surround is turned; its orientation is the same, its drift is the opposite.
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
     shows_centre, around = KINDS[kind]
 
     def drifting(turn: float, factor: float = 1.0) -> np.ndarray:
-        return grating(monitor, direction_deg + turn, sf_cpd, tf_hz, frames, phase_deg, factor * contrast, centre)
+        return grating(
+            monitor, direction_deg + side * turn, sf_cpd, tf_hz, frames, phase_deg, factor * contrast, centre
+        )
 
     nothing = np.zeros((1, 1, 1), np.float32)
     inside = drifting(0) if shows_centre else nothing
