@@ -89,6 +89,11 @@ def recording_id(folder: Path) -> str:
     return name
 
 
+def first_session(mouse_id: str) -> str:
+    """The id of a mouse's first session, in which its neurons have their numbers: K of K_day2."""
+    return _FOLLOW_UP.sub("", mouse_id)
+
+
 def find_recordings(data_dir: Path | str, mouse_ids: list[str] | None = None) -> dict[str, Path]:
     """Recordings below `data_dir` (<data_dir>/<lab>/<recording>, or up to two levels fewer) by mouse id.
 

@@ -39,18 +39,38 @@ def measure(animal: Animal) -> pd.DataFrame:
 
 def _measure_block(animal: Animal, rows: np.ndarray) -> pd.DataFrame:
     bench = Bench(animal, rows)
-    table = bench.directions() | bench.frequencies() | bench.sizes() | bench.context() | bench.onsets()
+    table = bench.directions() | bench.frequencies() | bench.sizes()
+    table |= bench.context(bench.size, CONTRASTS) | bench.onsets()
     return pd.DataFrame(table)
 
 
-class Bench:
-    """Shows patterns to some neurons, each on its own field with its own preferred direction and frequencies."""
+def measure_contexts(animal: Animal, size_deg: np.ndarray, cpd: float, hertz: float, contrasts) -> pd.DataFrame:
+    """What `measure` says of contexts, for discs (N,) and frequencies of an experiment instead of the neurons' own.
 
-    def __init__(self, animal: Animal, rows: np.ndarray):
+    Columns <centre, iso, cross, shift>_<contrast> and cmi_<contrast>; NaN where a size is, and of undriven neurons.
+    """
+    known = np.flatnonzero(np.isfinite(size_deg) & (animal.neurons["kind"] != "undriven").to_numpy())
+    parts = []
+    with torch.no_grad(), np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, len(known), BLOCK):
+            rows = known[start : start + BLOCK]
+            bench = Bench(animal, rows, cpd, hertz)
+            parts.append(pd.DataFrame(bench.context(np.asarray(size_deg)[rows], contrasts), index=rows))
+    return pd.concat([pd.DataFrame(), *parts]).reindex(range(animal.num_neurons))
+
+
+class Bench:
+    """Shows patterns to some neurons, each on its own field and drifting its own way, at own frequencies or given."""
+
+    def __init__(self, animal: Animal, rows: np.ndarray, cpd: float | None = None, hertz: float | None = None):
         self.circuit, self.rows, self.monitor = animal.circuit, rows, animal.monitor
         self.neurons = animal.neurons.iloc[rows]
         self.direction = self.neurons["direction_deg"].to_numpy()
-        self.cpd, self.hertz = self.neurons["sf_cpd"].to_numpy(), self.neurons["tf_hz"].to_numpy()
+        own = (self.neurons[name].to_numpy() for name in ("sf_cpd", "tf_hz"))
+        self.cpd, self.hertz = (
+            found if given is None else np.full(len(rows), given)
+            for found, given in zip(own, (cpd, hertz), strict=True)
+        )
         centres = self.neurons[["azimuth_deg", "elevation_deg"]].to_numpy()
         self.places = [x.astype(np.float32) for x in self.monitor.local_coordinates(centres)]
         self.eccentricity = np.hypot(*self.places)[..., 0]
@@ -125,12 +145,12 @@ class Bench:
             "inverse_tuning_index": (other - best) / (2 * (other + best - 2 * full)) + 0.5,
         }
 
-    def context(self) -> dict:
-        """Centre of the preferred size; the surround fills the screen."""
-        disc, table = self.disc(self.size), {}
+    def context(self, size: np.ndarray, contrasts) -> dict:
+        """Centres of these diameters (K,); the surround fills the screen."""
+        disc, table = self.disc(size), {}
         kinds = {"centre": 0, "iso": self.grating, "cross": self.orthogonal, "shift": -self.grating}
         seen = {kind: self.show(disc * self.grating + (1 - disc) * around) for kind, around in kinds.items()}
-        for contrast in CONTRASTS:
+        for contrast in contrasts:
             for kind, image in seen.items():
                 table[f"{kind}_{contrast:g}"] = self.steady(image.scaled(contrast))
             iso, cross = table[f"iso_{contrast:g}"], table[f"cross_{contrast:g}"]
