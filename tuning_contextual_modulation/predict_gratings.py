@@ -148,14 +148,14 @@ def take_protocol(args) -> Protocol:
 
 
 def own_sizes(args, mouse_id: str) -> pd.Series:
-    """Preferred size of every neuron, rounded (deg); NaN where it has none.
+    """Preferred size of every neuron, rounded up (deg): discs that do not fill the field are worse than larger ones.
 
-    Where nothing suppresses a neuron its preferred size is the largest shown, and no surround would be left: discs end
-    a little beyond where 95 % of the peak are reached.
+    NaN where it has none. Where nothing suppresses a neuron its preferred size is the largest shown, and no surround
+    would be left: discs end a little beyond where 95 % of the peak are reached.
     """
     table = read_table(args.output_dir, "size_tuning", [mouse_id]).set_index("neuron")
     size = np.minimum(table["preferred_size_deg"], table["ffrf_size_deg"] + BEYOND)
-    return (np.rint(size / OWN_STEP) * OWN_STEP).clip(SMALLEST, LARGEST).rename("size_deg")
+    return (np.ceil(size / OWN_STEP) * OWN_STEP).clip(SMALLEST, LARGEST).rename("size_deg")
 
 
 def main(args) -> None:
