@@ -6,10 +6,11 @@ writes  RUN/figures/truth_feedbackRF.{pdf,png,csv}, one row per neuron; RUN/vali
         are printed
 next    report.py
 
-Judged on responsive neurons with an oriented field, and apart on those of them that a twin predicts well. The truth of
-sizes was measured at each neuron's own spatial and temporal frequency; here all see the same. Both stimuli drive
-different filters, which makes their onsets differ even without a delay: the median lag of neurons whose feedback is
-not delayed is subtracted from all lags of a mouse.
+Judged on responsive neurons with an oriented field, and apart on those of them that a twin predicts well. There are
+two truths of sizes, both noiseless and in closed form: that of the grating which all were shown, and that of each
+neuron's own spatial and temporal frequency. Classical and inverse gratings drive different filters, which makes their
+onsets differ even without a delay: the median lag of neurons whose feedback is not delayed is subtracted from all lags
+of a mouse.
 """
 
 from pathlib import Path
@@ -20,9 +21,14 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from viv1t import cli
 from viv1t.constants import FPS
+from viv1t.data.mice import find_recordings
 from viv1t.errors import UserError
+from viv1t.measurements import Measurement
 from viv1t.plotting import panels, sizes, style, tuning
-from viv1t.results import locate, read_table
+from viv1t.results import locate, read_table, require
+from viv1t.simulate.animal import Animal
+from viv1t.simulate.tuning import measure_sizes
+from viv1t.subjects import animal_file
 from viv1t.truth import read_truth, row, well_predicted, write_comparison
 
 TRUTH = ["kind", "preferred_size_deg", "suppression_index", "surround_strength", "inverse_size_deg", "feedback",
@@ -46,6 +52,7 @@ def main(args) -> None:
         neurons = estimates["neuron"].to_numpy()
         truth = read_truth(args.data_dir, mouse_id, neurons)[TRUTH].add_prefix("true_")
         own = estimates.reset_index(drop=True).join(truth)
+        own = own.join(sizes_of_shown(run_dir, args.data_dir, mouse_id, neurons))
         own[DELAY] = own["true_feedback_delay"] * 1000 / FPS
         own["lag_corrected_ms"] = own["lag_ms"] - control(own)
         own["well_predicted"] = well_predicted(run_dir, mouse_id, neurons) if twin else True
@@ -58,6 +65,15 @@ def main(args) -> None:
     fig, caption = draw(table, twin)
     for path in style.save(fig, run_dir / "figures" / "truth_feedbackRF", table.round(6), caption):
         print(path)
+
+
+def sizes_of_shown(run_dir: Path, data_dir: str, mouse_id: str, neurons: np.ndarray) -> pd.DataFrame:
+    """Preferred size and suppression of the animal itself, for the frequencies that all neurons were shown."""
+    with Measurement(require(run_dir, "sizes", mouse_id)) as measurement:
+        protocol = measurement.about["protocol"]
+    animal = Animal.load(animal_file(find_recordings(data_dir, [mouse_id])[mouse_id]))
+    found = measure_sizes(animal, protocol["cpd"], protocol["hertz"])[["preferred_size_deg", "suppression_index"]]
+    return found.iloc[neurons].reset_index(drop=True).add_prefix("shown_")
 
 
 def read_estimates(run_dir: Path, mouse_ids) -> pd.DataFrame:
@@ -103,9 +119,16 @@ def judge(mouse_id: str, table: pd.DataFrame, twin: bool) -> list[dict]:
 
 def size_rows(table: pd.DataFrame) -> list[tuple]:
     """Quantity, statistic, value, n."""
-    error = abs(table["preferred_size_deg"] - table["true_preferred_size_deg"]).dropna()
-    rows = [("preferred size (deg)", "median error", error.median(), len(error)),
-            ("preferred size (deg)", f"share within {NEAR}", (error <= NEAR).mean(), len(error))]  # fmt: skip
+    rows = []
+    for truth, of in (("true", ""), ("shown", " of the grating shown")):
+        error = abs(table["preferred_size_deg"] - table[f"{truth}_preferred_size_deg"]).dropna()
+        name, n = f"preferred size{of} (deg)", len(error)
+        rows += [
+            (name, "median error", error.median(), n),
+            (name, f"share within {NEAR}", (error <= NEAR).mean(), n),
+        ]
+    pair = table[["suppression_index", "shown_suppression_index"]].dropna()
+    rows.append(("suppression index of the grating shown", "Spearman", spearman(pair), len(pair)))
     for truth, label in (("suppression_index", "suppression index"), ("surround_strength", "and surround strength")):
         pair = table[["suppression_index", f"true_{truth}"]].dropna()
         quantity = label if truth == "suppression_index" else f"suppression index {label}"

@@ -49,14 +49,26 @@ def measure_contexts(animal: Animal, size_deg: np.ndarray, cpd: float, hertz: fl
 
     Columns <centre, iso, cross, shift>_<contrast> and cmi_<contrast>; NaN where a size is, and of undriven neurons.
     """
-    known = np.flatnonzero(np.isfinite(size_deg) & (animal.neurons["kind"] != "undriven").to_numpy())
-    parts = []
+    size_deg = np.asarray(size_deg, dtype=float)
+    return _ask(
+        animal, np.isfinite(size_deg), cpd, hertz, lambda bench: bench.context(size_deg[bench.rows], contrasts)
+    )
+
+
+def measure_sizes(animal: Animal, cpd: float, hertz: float) -> pd.DataFrame:
+    """What `measure` says of sizes, for frequencies of an experiment instead of the neurons' own."""
+    return _ask(animal, np.ones(animal.num_neurons, dtype=bool), cpd, hertz, Bench.sizes)
+
+
+def _ask(animal: Animal, chosen: np.ndarray, cpd: float, hertz: float, question) -> pd.DataFrame:
+    """A row for each neuron; NaN for those that were not chosen (N,), and for undriven ones."""
+    rows = np.flatnonzero(chosen & (animal.neurons["kind"] != "undriven").to_numpy())
+    parts = [pd.DataFrame()]
     with torch.no_grad(), np.errstate(divide="ignore", invalid="ignore"):
-        for start in range(0, len(known), BLOCK):
-            rows = known[start : start + BLOCK]
-            bench = Bench(animal, rows, cpd, hertz)
-            parts.append(pd.DataFrame(bench.context(np.asarray(size_deg)[rows], contrasts), index=rows))
-    return pd.concat([pd.DataFrame(), *parts]).reindex(range(animal.num_neurons))
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            parts.append(pd.DataFrame(question(Bench(animal, block, cpd, hertz)), index=block))
+    return pd.concat(parts).reindex(range(animal.num_neurons))
 
 
 class Bench:
