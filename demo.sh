@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole job on two simulated mice: simulate, train, predict, score, map receptive fields, tuning for direction and
-# size, and the influence of the surround; report. Each command is printed before it runs. Long steps whose result is complete are skipped by the commands
-# themselves, so a second call redoes tables and figures only.
+# size, and the influence of the surround; report. Each command is printed before it runs. Long steps whose result is
+# complete are skipped by the commands themselves, so a second call redoes tables and figures only.
 set -euo pipefail
 cd "$(dirname "$0")"
 source ./setup.sh

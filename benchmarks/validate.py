@@ -323,7 +323,7 @@ neurons, r, bias (median difference) and n are theirs; grey: all others.
   movies: after 1, 2 and 6 epochs the median is 0.18, 0.11 and 0.26, the rank correlation with the strength of the
   surround 0.22, 0.25 and 0.33, and feedback fields are told with an area of 0.88, 0.95 and 0.99; validation
   correlation was still rising (0.242, 0.265, 0.295) when it was stopped. CMI stays at 0.1. A core that divides is
-  what was missing; what it learns from ordinary movies alone was not tried, and it wants more training than was
+  part of what is missing; what it learns from ordinary movies alone was not tried, and it wants more training than was
   done. These numbers are of 57 oriented neurons of simA (76 for the first), probed on their true fields and
   directions by scripts that are not part of this repository; the twin in `twins/` is unchanged.
 - **Missed: lag of the inverse response.** Over all inverse-tuned neurons of the twin it follows the delay (slope 0.8
