@@ -13,7 +13,7 @@ import pandas as pd
 
 from viv1t import cli
 from viv1t.errors import UserError
-from viv1t.plotting import contexts, style
+from viv1t.plotting import contexts, panels, style
 from viv1t.results import read_table
 from viv1t.stats import count, counts
 from viv1t.stimulus.contexts import KINDS
@@ -79,14 +79,14 @@ def draw_contrast(axes, table: pd.DataFrame, contrast: float, in_vivo: bool) -> 
     contexts.boxes(axes[0], shown, [contexts.KIND_COLORS[kind] for kind in shown], np.random.default_rng(SEED))
     axes[0].axhline(0, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)
     axes[0].set(ylim=(-1.05, 1.05), ylabel=f"contrast {contrast:g}\nindex against centre alone")
-    axes[0].set_title(contexts.told(table.dropna(subset=[f"mi_{kind}" for kind in shown], how="all")), loc="left")
+    axes[0].set_title(panels.told(table.dropna(subset=[f"mi_{kind}" for kind in shown], how="all")), loc="left")
     contexts.iso_cross(axes[1], table["iso"].to_numpy(), table["cross"].to_numpy())
     above = (table["cross"] > table["iso"]).mean()
     axes[1].set(xlabel="iso (recorded units)", ylabel="cross (recorded units)")
     axes[1].set_title(f"cross > iso: {100 * above:.0f} %", loc="left")
     cmi = {mouse_id: own["cmi"].to_numpy() for mouse_id, own in table.groupby("mouse")}
     contexts.cmi_histogram(axes[2], cmi, in_vivo)
-    axes[2].set_title(contexts.told(table.dropna(subset="cmi")), loc="left")
+    axes[2].set_title(panels.told(table.dropna(subset="cmi")), loc="left")
 
 
 def choose(mouse_id: str, args, table: pd.DataFrame) -> np.ndarray:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from viv1t import cli
 from viv1t.errors import UserError
-from viv1t.plotting import contexts, style
+from viv1t.plotting import contexts, panels, style
 from viv1t.results import read_table
 from viv1t.stats import bootstrap, count, counts, hierarchical_bootstrap
 
@@ -76,7 +76,7 @@ def draw_ratios(ax, table: pd.DataFrame, contrast: float) -> pd.DataFrame:
     contexts.boxes(ax, shown, [contexts.KIND_COLORS[kind] for kind in kinds], np.random.default_rng(SEED))
     ax.axhline(1, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)
     ax.set(yscale="log", ylim=(0.8 / LARGEST, 1.25 * LARGEST), ylabel="response / centre alone")
-    ax.set_title(f"contrast {contrast:g}\n{contexts.told(own)}", loc="left")
+    ax.set_title(f"contrast {contrast:g}\n{panels.told(own)}", loc="left")
     return own[["mouse", "neuron"]].join(ratios.add_suffix(f"_over_centre_{contrast:g}"))
 
 
@@ -88,7 +88,7 @@ def draw_change(ax, flips: pd.DataFrame, low: float, high: float) -> None:
         line(0, color=style.GREY, linewidth=0.6, linestyle="--", zorder=0)
     ax.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), box_aspect=1)
     ax.set(xlabel=f"CMI, contrast {low:g}", ylabel=f"CMI, contrast {high:g}")
-    ax.set_title(f"{int(flips['flip'].sum())} of {len(flips)} flip\n{contexts.told(flips)}", loc="left")
+    ax.set_title(f"{int(flips['flip'].sum())} of {len(flips)} flip\n{panels.told(flips)}", loc="left")
 
 
 def draw_turning(ax, flips: pd.DataFrame, part: str, low: float, high: float) -> None:
@@ -97,7 +97,7 @@ def draw_turning(ax, flips: pd.DataFrame, part: str, low: float, high: float) ->
     contexts.turning(ax, *values, (f"{low:g}", f"{high:g}"))
     ax.set(xlabel="contrast", ylabel="CMI")
     title = "half that chose them" if part == "chosen" else "other half"
-    ax.set_title(f"{title}\n{contexts.told(own)}", loc="left")
+    ax.set_title(f"{title}\n{panels.told(own)}", loc="left")
 
 
 def draw_shares(ax, flips: pd.DataFrame) -> None:

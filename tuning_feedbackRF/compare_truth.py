@@ -195,7 +195,7 @@ def draw(table: pd.DataFrame, twin: bool):
         style.letter(ax, text)
     chosen = f"Blue: well-predicted neurons ({int(shown['well_predicted'].sum())} of {len(shown)}); grey: others. "
     caption = (
-        f"Size and inverse tuning against the truth of simulated mice: {sizes.told(shown)}, responsive with an "
+        f"Size and inverse tuning against the truth of simulated mice: {panels.told(shown)}, responsive with an "
         f"oriented field. {chosen * twin}True sizes were measured at each neuron's own frequencies. c: inverse-tuned "
         "neurons. d: suppression index over the strength of the divisive surround. e: largest rise of the response "
         "while the grey disc grows, in shares of the classical peak, of neurons without (black) and with a feedback "
@@ -217,7 +217,7 @@ def draw_strength(ax, table: pd.DataFrame) -> None:
         panels.against_ceiling(ax, own["true_surround_strength"], own["suppression_index"], color=color)
     rho = spearman(table.loc[table["well_predicted"], ["suppression_index", "true_surround_strength"]].dropna())
     ax.set(xlabel="true surround strength", ylabel="suppression index", box_aspect=1)
-    ax.set_title(f"Spearman {rho:.2f}\n{sizes.told(table[table['well_predicted']])}", loc="left")
+    ax.set_title(f"Spearman {rho:.2f}\n{panels.told(table[table['well_predicted']])}", loc="left")
 
 
 def draw_feedback(ax, table: pd.DataFrame) -> None:
@@ -237,7 +237,7 @@ def draw_lags(ax, table: pd.DataFrame) -> None:
     ends = [0, max(known[DELAY].max(), 1) if len(known) else 1]
     ax.plot(ends, ends, color=style.GREY, linewidth=0.8, linestyle="--", zorder=0)
     ax.set(xlabel="true feedback delay (ms)", ylabel="lag - lag without delay (ms)", box_aspect=1)
-    ax.set_title(sizes.told(known), loc="left")
+    ax.set_title(panels.told(known), loc="left")
 
 
 if __name__ == "__main__":

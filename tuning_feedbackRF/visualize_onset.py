@@ -17,7 +17,7 @@ import pandas as pd
 from viv1t import cli
 from viv1t.errors import UserError
 from viv1t.measurements import Measurement
-from viv1t.plotting import sizes, style
+from viv1t.plotting import panels, sizes, style
 from viv1t.results import read_table, require
 from viv1t.stats import hierarchical_bootstrap
 
@@ -48,7 +48,7 @@ def main(args) -> None:
     fig, axes = style.figure(2, 3, height=130, below=8)
     numbers = [draw_population(axes[0, 0], ms, traces, tuned)]
     sizes.onsets(axes[0, 1], *(table[name].to_numpy() for name in ONSETS.values()), table["inverse_tuned"].to_numpy())
-    axes[0, 1].set_title(sizes.told(tuned), loc="left")
+    axes[0, 1].set_title(panels.told(tuned), loc="left")
     numbers.append(table[["mouse", "neuron", "inverse_tuned", *ONSETS.values(), "lag_ms"]].assign(panel="b, c"))
     draw_lags(axes[0, 2], tuned)
     examples = np.sort(np.random.default_rng(args.seed).choice(len(tuned), min(EXAMPLES, len(tuned)), replace=False))
@@ -64,7 +64,7 @@ def main(args) -> None:
     others, names = axes[0, 1].get_legend_handles_labels()
     fig.legend([*handles, others[0]], [*labels, "not inverse-tuned (b)"], loc="lower left", ncols=3)
     caption = (
-        f"Time courses of {sizes.told(tuned)}, all inverse-tuned, to the classical and the inverse grating of their "
+        f"Time courses of {panels.told(tuned)}, all inverse-tuned, to the classical and the inverse grating of their "
         "preferred sizes, above grey and averaged over phases. a: in shares of the peak, mean of mice with 95 % "
         "interval (bootstrap over mice and neurons). b: onsets of each neuron; grey: neurons that are not "
         "inverse-tuned. c: lags of inverse-tuned neurons, median (line); band: in vivo, mean and sem. d to f: "
@@ -101,7 +101,7 @@ def draw_population(ax, ms: np.ndarray, traces: dict, tuned: pd.DataFrame) -> pd
         columns = {"mean": means[name], "low": bands[name][0], "high": bands[name][1]}
         numbers.append(pd.DataFrame({"panel": "a", "series": name, "ms": ms, **columns}))
     sizes.time_courses(ax, ms, means, bands)
-    ax.set_title(sizes.told(tuned), loc="left")
+    ax.set_title(panels.told(tuned), loc="left")
     return pd.concat(numbers)
 
 
@@ -112,7 +112,7 @@ def draw_lags(ax, tuned: pd.DataFrame) -> None:
     ax.axvspan(mean - sem, mean + sem, color=style.SKY, alpha=0.35, linewidth=0, zorder=0)
     ax.axvline(tuned["lag_ms"].median(), color=style.BLACK, linewidth=1)
     ax.set(xlabel="inverse - classical onset (ms)")
-    ax.set_title(f"median {tuned['lag_ms'].median():.0f} ms\n{sizes.told(tuned)}", loc="left")
+    ax.set_title(f"median {tuned['lag_ms'].median():.0f} ms\n{panels.told(tuned)}", loc="left")
 
 
 def draw_example(ax, ms: np.ndarray, traces: dict, neuron: pd.Series) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from viv1t import cli
 from viv1t.errors import UserError
 from viv1t.estimators.size_tuning import SizeCurves, fit_classical, fit_inverse, size_curves
 from viv1t.measurements import Measurement
-from viv1t.plotting import maps, sizes, style
+from viv1t.plotting import maps, panels, sizes, style
 from viv1t.results import read_table, require, write_answers
 from viv1t.stats import Answer, ask, bootstrap, hierarchical_bootstrap
 
@@ -141,7 +141,7 @@ def write_population(run_dir: Path, table: pd.DataFrame, curves: dict) -> None:
     fig.legend(*legend_of(axes[0, 0], axes[1, 1]), loc="lower left", ncols=5)
     unseen = (~table["class"].isin(sizes.CLASSES)).sum()
     caption = (
-        f"Size tuning of {sizes.told(responsive)}, all responsive to a classical grating; {len(tuned)} of them are "
+        f"Size tuning of {panels.told(responsive)}, all responsive to a classical grating; {len(tuned)} of them are "
         "inverse-tuned. a: classical curves of responsive neurons and inverse curves of inverse-tuned ones, each in "
         "shares of its own peak: mice (thin), their mean and 95 % interval (bootstrap over mice and neurons); dotted: "
         "in vivo (Keller et al. 2020). b: preferred diameter of the disc, of responsive neurons, and of the grey "
@@ -181,7 +181,7 @@ def draw_curves(ax, table: pd.DataFrame, curves: dict) -> pd.DataFrame:
         numbers.append(pd.DataFrame({"panel": "a", "series": name, "x": axis[name], **columns, "n": intervals[0].n}))
     sizes.size_axis(ax)
     ax.set(ylabel="response / peak", ylim=(-0.05, 1.1))
-    ax.set_title(sizes.told(table[table["responsive"]]), loc="left")
+    ax.set_title(panels.told(table[table["responsive"]]), loc="left")
     return pd.concat(numbers)
 
 
@@ -211,7 +211,7 @@ def draw_distributions(axes, responsive: pd.DataFrame, tuned: pd.DataFrame) -> l
         sizes.distributions(ax, values, bins, reference)
         ax.set_xlabel(label)
         middles = " / ".join(f"{np.median(own):.3g}" if len(own) else "-" for own in values.values())
-        ax.set_title(f"median {middles}\n{sizes.told(*known.values())}", loc="left")
+        ax.set_title(f"median {middles}\n{panels.told(*known.values())}", loc="left")
         numbers += [pd.DataFrame({"panel": panel, "series": name, "x": own}) for name, own in values.items()]
     return numbers
 
@@ -243,7 +243,7 @@ def draw_depth(ax, table: pd.DataFrame) -> pd.DataFrame:
     ax.axvline(sizes.IN_VIVO_TUNED, color=sizes.COLORS["inverse"], linestyle=":", alpha=0.8)
     ax.invert_yaxis()
     ax.set(xlim=(0, 100), xlabel="inverse-tuned neurons (%)", ylabel="depth (µm)")
-    ax.set_title(sizes.told(table), loc="left")
+    ax.set_title(panels.told(table), loc="left")
     return numbers
 
 

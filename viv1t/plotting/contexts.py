@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from viv1t.plotting import style
-from viv1t.stats import count
 
 KIND_COLORS = {
     "centre": style.BLACK,
@@ -25,12 +23,6 @@ IN_VIVO_CMI = {
     -1.375: 0.000, -1.125: 0.008, -0.875: 0.011, -0.625: 0.014, -0.375: 0.028, -0.125: 0.041, 0.125: 0.077,
     0.375: 0.162, 0.625: 0.206, 0.875: 0.180, 1.125: 0.102, 1.375: 0.033,
 }  # fmt: skip
-
-
-def told(table: pd.DataFrame) -> str:
-    """Neurons, imaging planes and mice in a table with columns `mouse` and `z_um`, for titles."""
-    n, planes, mice = count(table)
-    return f"n = {n}, {planes} plane{'s' * (planes != 1)}, {mice} {'mouse' if mice == 1 else 'mice'}"
 
 
 def boxes(ax: Axes, values: Mapping[str, np.ndarray], colors: Sequence[str], rng: np.random.Generator) -> None:

@@ -3,10 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from viv1t.plotting import style
+from viv1t.stats import count
+
+
+def told(*tables: pd.DataFrame) -> str:
+    """Neurons of each table (columns `mouse` and `z_um`), imaging planes and mice of the first, for titles."""
+    _, planes, mice = count(tables[0])
+    n = " / ".join(str(len(table)) for table in tables)
+    return f"n = {n}, {planes} plane{'s' * (planes != 1)}, {mice} {'mouse' if mice == 1 else 'mice'}"
 
 
 def traces(ax: Axes, seconds: np.ndarray, repeats: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:

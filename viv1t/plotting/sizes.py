@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from viv1t.plotting import panels, style
-from viv1t.stats import count
 
 COLORS = {"classical": style.BLACK, "inverse": style.VERMILION}
 CLASSES = {"inverse-tuned": style.VERMILION, "classical": style.BLACK, "not responsive": style.GREY}
@@ -24,13 +22,6 @@ IN_VIVO_PREFERRED = {"classical": 11.7, "inverse": 24.2}  # medians, deg
 IN_VIVO_INDEX = 0.52  # mean inverse tuning index
 IN_VIVO_TUNED = 79  # % of responsive neurons
 IN_VIVO_LAG = (50.0, 20.0)  # ms, mean and sem of 15 units
-
-
-def told(*tables: pd.DataFrame) -> str:
-    """Neurons of each table (columns `mouse` and `z_um`), imaging planes and mice of the first, for titles."""
-    _, planes, mice = count(tables[0])
-    n = " / ".join(str(len(table)) for table in tables)
-    return f"n = {n}, {planes} plane{'s' * (planes != 1)}, {mice} {'mouse' if mice == 1 else 'mice'}"
 
 
 def size_axis(ax: Axes) -> None:
