@@ -31,12 +31,11 @@ for source in recording twin animal; do
 done
 run python tuning_direction/visualize_tuning_curves.py --output_dir runs/demo --stimulus gabors
 run python tuning_direction/compare_recorded.py --output_dir runs/demo
-some=$(seq 0 79) # neurons, to keep it short
-run python tuning_feedbackRF/predict_gratings.py --output_dir runs/demo --neurons $some --sizes 10 20 30 45 70 --phases 1
+run python tuning_feedbackRF/predict_gratings.py --output_dir runs/demo --neurons 0-79 --sizes 10 20 30 45 70 --phases 1
 run python tuning_feedbackRF/estimate_size_tuning.py --output_dir runs/demo
 run python tuning_feedbackRF/visualize_size_tuning.py --output_dir runs/demo
 run python tuning_feedbackRF/compare_truth.py --data_dir data/simulated --output_dir runs/demo
-run python tuning_contextual_modulation/predict_gratings.py --output_dir runs/demo --neurons $some --sizes own --phases 2
+run python tuning_contextual_modulation/predict_gratings.py --output_dir runs/demo --neurons 0-79 --sizes own --phases 2
 run python tuning_contextual_modulation/estimate_contextual_modulation.py --output_dir runs/demo
 run python tuning_contextual_modulation/visualize_contextual_modulation.py --output_dir runs/demo
 run python tuning_contextual_modulation/compare_truth.py --data_dir data/simulated --output_dir runs/demo

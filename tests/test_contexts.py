@@ -13,6 +13,7 @@ from viv1t.geometry import SENSORIUM
 from viv1t.stimulus.contexts import KINDS, context
 from viv1t.stimulus.gratings import grating, whole_frames
 from viv1t.stimulus.windows import disc
+from viv1t.subjects import add_subject_flags
 from viv1t.targets import add_target_flags, audiences, read_targets
 
 CENTRE, SIZE = (25.0, 14.0), 24.0
@@ -117,3 +118,13 @@ def test_one_stimulus_for_all_is_centred_on_the_median_field(run_dir, subject): 
     fields.to_csv(run_dir / "aRF.csv", index=False)
     with pytest.raises(UserError, match="no neuron has an accepted field"):
         shown_to(arguments(run_dir, "--centre", "population"), subject)
+
+
+def test_neurons_are_named_one_by_one_or_as_ranges():
+    parser = cli.Parser("test")
+    add_subject_flags(parser)
+    assert parser.parse_args(["--output_dir", "x", "--neurons", "3", "7-9"]).neurons == [3, 7, 8, 9]
+    assert parser.parse_args(["--output_dir", "x"]).neurons is None
+    for wrong in ("9-7", "a", "3-", "-1"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--output_dir", "x", "--neurons", wrong])

@@ -70,7 +70,8 @@ def add_subject_flags(parser: cli.Parser) -> None:
     group.add_argument("--noise", type=cli.number(float, 0, 10), default=0.0, metavar="X",
                        help="with --animal: answers as recorded, noise scaled by X (default: 0, none)")  # fmt: skip
     group.add_argument("--mouse_ids", nargs="+", metavar="ID", help="mice (default: all of the run)")
-    group.add_argument("--neurons", nargs="+", type=cli.number(int, 0), metavar="N", help="rows in the recording")
+    group.add_argument("--neurons", nargs="+", type=rows_of, action=_Joined, metavar="N",
+                       help="rows in the recording, like 3 8 or 0-79 (default: all)")  # fmt: skip
     words = cli.Words(*BEHAVIORS)
     group.add_argument("--behavior", type=words, default="median", metavar="WORD",
                        help=f"pupil dilation and running, held: {words} (default: median)")  # fmt: skip
@@ -91,6 +92,25 @@ def open_subjects(args) -> list[Subject]:
             "--noise: only simulated animals are noisy, a twin predicts the mean. Add --animal, or leave it."
         )
     return _animals(args) if args.animal else _twins(args)
+
+
+class _Joined(argparse.Action):
+    """Lists of all values of a flag as one list."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, [row for part in values for row in part])
+
+
+def rows_of(text: str) -> list[int]:
+    """A row, or the first and last of several: 7, or 0-79."""
+    first, dash, last = text.partition("-")
+    try:
+        rows = list(range(int(first), int(last if dash else first) + 1))
+    except ValueError:
+        rows = []
+    if not rows:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a row, like 7, nor several, like 0-79")
+    return rows
 
 
 def monitor_of(text: str) -> Monitor:
