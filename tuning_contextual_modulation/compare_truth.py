@@ -233,7 +233,7 @@ def draw_tuning(ax, shown: pd.DataFrame) -> None:
     ax.set(xlabel="true tuning of the surround", ylabel="estimated CMI, contrast 1", box_aspect=1)
     own = surround[surround["well_predicted"]]
     rho = spearmanr(own["true_surround_tuning"], own["cmi_1"]).statistic if len(own) > 2 else np.nan
-    ax.set_title(f"Spearman {rho:.2f}\nn = {len(own)}", loc="left")
+    ax.set_title(f"Spearman {rho:.2f}\n{panels.told(own)}", loc="left")
 
 
 def draw_flips(ax, shown: pd.DataFrame) -> None:
@@ -243,7 +243,7 @@ def draw_flips(ax, shown: pd.DataFrame) -> None:
     found, true = shown["flip"].astype(bool), shown.get("shown_flip", shown["true_flip"]).astype(bool)
     counts = {"found": found & true, "missed": ~found & true, "false": found & ~true, "neither": ~found & ~true}
     panels.bars(ax, {name: int(which.sum()) for name, which in counts.items()}, "neurons")
-    ax.set_title(f"flips, n = {len(shown)}", loc="left")
+    ax.set_title(f"flips\n{panels.told(shown)}", loc="left")
 
 
 if __name__ == "__main__":

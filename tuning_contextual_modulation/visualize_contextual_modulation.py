@@ -83,7 +83,7 @@ def draw_contrast(axes, table: pd.DataFrame, contrast: float, in_vivo: bool) -> 
     contexts.iso_cross(axes[1], table["iso"].to_numpy(), table["cross"].to_numpy())
     above = (table["cross"] > table["iso"]).mean()
     axes[1].set(xlabel="iso (recorded units)", ylabel="cross (recorded units)")
-    axes[1].set_title(f"cross > iso: {100 * above:.0f} %", loc="left")
+    axes[1].set_title(f"cross > iso: {100 * above:.0f} %\n{panels.told(table)}", loc="left")
     cmi = {mouse_id: own["cmi"].to_numpy() for mouse_id, own in table.groupby("mouse")}
     contexts.cmi_histogram(axes[2], cmi, in_vivo)
     axes[2].set_title(panels.told(table.dropna(subset="cmi")), loc="left")

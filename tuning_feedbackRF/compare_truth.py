@@ -225,7 +225,7 @@ def draw_feedback(ax, table: pd.DataFrame) -> None:
     rise = {"classical": table.loc[~fed, "inverse_rise"], "inverse": table.loc[fed, "inverse_rise"]}
     sizes.distributions(ax, {name: own.to_numpy() for name, own in rise.items()}, np.linspace(0, 2, 26))
     ax.set(xlabel="rise with the grey disc\n(shares of the classical peak)", box_aspect=1)
-    ax.set_title(f"without / with feedback\nn = {(~fed).sum()} / {fed.sum()}", loc="left")
+    ax.set_title(f"without / with feedback\n{panels.told(table[~fed], table[fed])}", loc="left")
 
 
 def draw_lags(ax, table: pd.DataFrame) -> None:
