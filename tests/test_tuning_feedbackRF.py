@@ -242,6 +242,7 @@ def test_without_contrast_nothing_is_tuned_and_every_script_says_so(lab, tmp_pat
 
 def test_without_onsets_the_truth_of_sizes_is_still_compared(animal, lab, tmp_path, capsys):
     shutil.copy(animal / "size_tuning.csv", tmp_path)
+    shutil.copytree(animal / "feedbackRF", tmp_path / "feedbackRF")
     run("compare_truth", "--output_dir", tmp_path, "--data_dir", lab)
     assert "lags are left out" in capsys.readouterr().out
     found, full = (pd.read_csv(folder / "validation" / "feedbackRF.csv") for folder in (tmp_path, animal))
