@@ -65,7 +65,7 @@ def add_subject_flags(parser: cli.Parser) -> None:
     group.add_argument(
         "--animal",
         action="store_true",
-        help="show them to the simulated animals, without noise, instead of to the twin; RUN then only takes results",
+        help="show them to the simulated animals instead of to the twin; RUN then only takes results",
     )
     group.add_argument("--noise", type=cli.number(float, 0, 10), default=0.0, metavar="X",
                        help="with --animal: answers as recorded, noise scaled by X (default: 0, none)")  # fmt: skip
