@@ -199,9 +199,7 @@ def draw(table: pd.DataFrame, twin: bool):
     for column, (truth, label) in SCATTERS.items():
         ax = next(drawn)
         if column in shown:
-            others, good = shown[~shown["well_predicted"]], shown[shown["well_predicted"]]
-            panels.against_ceiling(ax, others[truth], others[column], color=style.COLORS["repeats"])
-            tuning.against_truth(ax, good[truth].to_numpy(), good[column].to_numpy(), label)
+            tuning.by_prediction(ax, shown, truth, column, label)
         else:
             ax.set_visible(False)
     draw_tuning(next(drawn), shown)

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from viv1t import cli
 from viv1t.errors import UserError
 from viv1t.estimators.similarity import tuning_similarity
-from viv1t.plotting import panels, style, tuning
+from viv1t.plotting import style, tuning
 from viv1t.results import locate, read_selectivity
 from viv1t.stats import circular_difference
 from viv1t.truth import read_truth, row, well_predicted, write_comparison
@@ -150,11 +150,11 @@ def draw(table: pd.DataFrame, source: str, twin: bool):
     shown, drawn = table[tuned(table)], axes.flat
     for column, (label, period, _) in CIRCULAR.items():
         own = directed(shown) if period == 360 else shown
-        scatter(next(drawn), own, f"true_{column}", column, label, period)
+        tuning.by_prediction(next(drawn), own, f"true_{column}", column, label, period)
     for column, (truth, label) in LINEAR.items():
         ax = next(drawn)
         if column in shown:
-            scatter(ax, shown, f"true_{truth}", column, label)
+            tuning.by_prediction(ax, shown, f"true_{truth}", column, label)
         else:
             ax.set_visible(False)
     axes.flat[4].set_xlabel("direction selectivity of the filter")
@@ -173,12 +173,6 @@ def draw(table: pd.DataFrame, source: str, twin: bool):
         "difference) and n: of the coloured neurons."
     )
     return fig, caption
-
-
-def scatter(ax, table: pd.DataFrame, truth: str, estimate: str, label: str, period: float | None = None) -> None:
-    others, good = table[~table["well_predicted"]], table[table["well_predicted"]]
-    panels.against_ceiling(ax, others[truth], others[estimate], color=style.COLORS["repeats"])
-    tuning.against_truth(ax, good[truth].to_numpy(), good[estimate].to_numpy(), label, period)
 
 
 def draw_similarity(ax, table: pd.DataFrame) -> None:

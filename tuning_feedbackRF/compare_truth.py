@@ -187,7 +187,7 @@ def draw(table: pd.DataFrame, twin: bool):
     drawn = axes.flat
     for column, label in (("preferred_size_deg", "preferred\nsize (deg)"), ("suppression_index", "suppression index"),
                           ("inverse_size_deg", "preferred\ngrey disc (deg)")):  # fmt: skip
-        scatter(next(drawn), shown, f"true_{column}", column, label)
+        tuning.by_prediction(next(drawn), shown, f"true_{column}", column, label)
     draw_strength(next(drawn), shown)
     draw_feedback(next(drawn), shown)
     draw_lags(next(drawn), delayed(table))
@@ -203,12 +203,6 @@ def draw(table: pd.DataFrame, twin: bool):
         "over the delay of the feedback; line: equality; bars: medians."
     )
     return fig, caption
-
-
-def scatter(ax, table: pd.DataFrame, truth: str, estimate: str, label: str) -> None:
-    others, good = table[~table["well_predicted"]], table[table["well_predicted"]]
-    panels.against_ceiling(ax, others[truth], others[estimate], color=style.COLORS["repeats"])
-    tuning.against_truth(ax, good[truth].to_numpy(), good[estimate].to_numpy(), label)
 
 
 def draw_strength(ax, table: pd.DataFrame) -> None:

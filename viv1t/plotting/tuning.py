@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from viv1t.estimators.accuracy import correlation
@@ -20,6 +21,15 @@ def against_truth(ax: Axes, truth: np.ndarray, estimate: np.ndarray, label: str,
     _agreement(ax, truth, estimate, period)
     ax.set_xlabel(f"true {label}")
     ax.set_ylabel(f"estimated {label}")
+
+
+def by_prediction(
+    ax: Axes, table: pd.DataFrame, truth: str, estimate: str, label: str, period: float | None = None
+) -> None:
+    """`against_truth` of two columns, for neurons with `well_predicted`; the others in grey behind them."""
+    others, good = table[~table["well_predicted"]], table[table["well_predicted"]]
+    panels.against_ceiling(ax, others[truth], others[estimate], color=style.COLORS["repeats"])
+    against_truth(ax, good[truth].to_numpy(), good[estimate].to_numpy(), label, period)
 
 
 def paired_scatter(
