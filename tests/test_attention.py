@@ -11,7 +11,7 @@ from viv1t.estimators import attention as estimators
 from viv1t.model import ModelConfig, build_model
 from viv1t.model.attention import rotated_heads
 from viv1t.model.attention_maps import block_attention, record_attention
-from viv1t.model.config import POSITIONS
+from viv1t.model.options import POSITIONS
 
 PARITY = Path(__file__).parent / "data" / "parity" / "attention_rollout.npz"
 SMALL = {

@@ -8,7 +8,7 @@ from test_model_parity import inputs, run  # noqa: F401 (a fixture)
 from viv1t.model import attention as attention_module
 from viv1t.model import layers, transformer
 from viv1t.model.attention import fused_attention, pairs_side_by_side, plain_attention, rotated_heads
-from viv1t.model.readout import read
+from viv1t.model.readouts.gaussian import read
 
 HEADS, WIDTH = 2, 4
 

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
 from viv1t.model import ModelConfig, build_model
-from viv1t.model import core as core_module
-from viv1t.model.config import POSITIONS, ViViTConfig
+from viv1t.model.cores import vivit as core_module
 from viv1t.model.layers import Dropout
 from viv1t.model.normalisation import DivisiveNormalisation
+from viv1t.model.options import POSITIONS, ViViTConfig
 from viv1t.model.positions import PublishedRotary
-from viv1t.model.readout import corners, read
+from viv1t.model.readouts.gaussian import corners, read
 from viv1t.model.tokenizer import Tokenizer
 from viv1t.model.transformer import Block
 

@@ -6,9 +6,9 @@ import torch
 
 from viv1t.errors import UserError
 from viv1t.model import ModelConfig, build_model
-from viv1t.model import core as core_module
 from viv1t.model.attention import attention, plain_attention, sliding_attention
-from viv1t.model.config import POSITIONS
+from viv1t.model.cores import vivit as core_module
+from viv1t.model.options import POSITIONS
 from viv1t.model.positions import PublishedRotary, RelativeRotary, open_windows, windows
 
 L, PATCH, DEPTH = 8, 3, 2  # window in tokens, frames of a patch, temporal blocks

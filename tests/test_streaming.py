@@ -7,7 +7,7 @@ from tiny_twins import NEURONS, tiny_twin
 
 from viv1t.errors import UserError
 from viv1t.inference import Twin
-from viv1t.model.config import POSITIONS
+from viv1t.model.options import POSITIONS
 from viv1t.streaming.state import Stream
 
 

@@ -49,7 +49,9 @@ def switch(text: Any) -> bool:
 switch.metavar = "0|1"
 
 
-def number(kind: type, low: float | None = None, high: float | None = None, even: bool = False) -> Callable:
+def number(
+    kind: type, low: float | None = None, high: float | None = None, even: bool = False, odd: bool = False
+) -> Callable:
     """An int or float within [low, high]."""
 
     def parse(text: Any):
@@ -61,10 +63,23 @@ def number(kind: type, low: float | None = None, high: float | None = None, even
             raise argparse.ArgumentTypeError(f"{text} is outside [{low}, {high}]")
         if even and value % 2:
             raise argparse.ArgumentTypeError(f"{text} is odd; it must be even")
+        if odd and not value % 2:
+            raise argparse.ArgumentTypeError(f"{text} is even; it must be odd")
         return value
 
     parse.metavar = "N" if kind is int else "X"
     return parse
+
+
+def numbers(text: Any) -> str:
+    """Whole numbers from 1 on with commas between them, as text without spaces."""
+    parts = [part.strip() for part in str(text).split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers such as 64,64,128")
+    return ",".join(parts)
+
+
+numbers.metavar = "N,N,..."
 
 
 def option(default: Any, help: str, type: Callable = str, flag: bool = False, nargs: str | None = None):

@@ -92,8 +92,8 @@ class TwinPresenter:
         self.traces = [
             torch.as_tensor(np.asarray(x, dtype=np.float32))[None, :, None] for x in (behavior, pupil_center)
         ]
-        core = twin.model.core
-        shares = timeline.per_trial == 1 and hasattr(core, "prelude") and core.shares(timeline.trial)
+        local = twin.model.config.readout_config.local
+        shares = timeline.per_trial == 1 and local and twin.model.core.shares(timeline.trial)
         self.prelude = self._prelude() if shares else None
         self.listen(np.arange(twin.mouse(mouse_id).num_neurons))
 
@@ -129,7 +129,7 @@ class TwinPresenter:
 
     def _grey(self) -> np.ndarray:
         frames = self.timeline.lead_in + self.timeline.before
-        return np.full((1, frames, *self.twin.model.core.tokenizer.tokenizer.frame_size), GREY, np.uint8)
+        return np.full((1, frames, *self.twin.model.core.frame_size), GREY, np.uint8)
 
     def _inputs(self, frames: int) -> list[torch.Tensor]:
         transforms, device = self.twin.transforms[self.mouse_id], self.twin.device

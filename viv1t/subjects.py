@@ -139,7 +139,7 @@ def _twins(args) -> list[Subject]:
     subjects = []
     for mouse_id in args.mouse_ids or twin.mice:
         mouse = twin.mouse(mouse_id)
-        monitor = _monitor(mouse, args.monitor, twin.model.core.tokenizer.tokenizer.frame_size)
+        monitor = _monitor(mouse, args.monitor, twin.model.core.frame_size)
         behavior = _held_behavior(mouse.statistics["behavior"], args.behavior)
         pupil_center = mouse.statistics["pupil_center"]["mean"] + np.asarray(args.gaze)
 

@@ -18,7 +18,7 @@ import torch
 from viv1t.estimators.attention import fold, rollout_step
 from viv1t.model.attention import rotated_heads
 from viv1t.model.build import Model
-from viv1t.model.core import ViViTCore
+from viv1t.model.cores.vivit import ViViTCore
 from viv1t.model.transformer import Block, Transformer
 
 

@@ -11,8 +11,8 @@ from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
 from viv1t.model.activation import OUTPUTS, pre_activation
 from viv1t.model.config import ModelConfig
-from viv1t.model.core import CORES
-from viv1t.model.readout import READOUTS
+from viv1t.model.cores import CORES
+from viv1t.model.readouts import READOUTS
 from viv1t.model.shifter import MLPShifter
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # transformed video, behaviour, pupil centre
@@ -27,16 +27,17 @@ class Model(nn.Module):
     ):
         super().__init__()
         self.config = config
-        self.core = CORES[config.core](config)
+        self.core = CORES[config.core](config.core_config, config.max_frame)
         make = READOUTS[config.readout]
         means = dict(mean_responses or {})
-        if config.readout_config.bias_mode == "rate":
+        if getattr(config.readout_config, "bias_mode", "") == "rate":
             means = {mouse: pre_activation(mean, config.output_mode) for mouse, mean in means.items()}
         self.shifters = nn.ModuleDict()
         if config.shifter_config.mode != "none":
             self.shifters.update({mouse: MLPShifter(config.shifter_config) for mouse in mice})
+        shape = (self.core.dim, self.core.grid)
         self.readouts = nn.ModuleDict(
-            {id: make(config.readout_config, self.core.dim, m.coordinates, means.get(id)) for id, m in mice.items()}
+            {id: make(config.readout_config, *shape, mouse.coordinates, means.get(id)) for id, mouse in mice.items()}
         )
         self.output_activation = nn.ModuleDict({mouse: OUTPUTS[config.output_mode]() for mouse in mice})
 
@@ -91,7 +92,7 @@ class Model(nn.Module):
         load_strictly(self, state)
 
     def compile(self) -> None:
-        """Compile the two transformer stacks (the first step of every shape takes a minute or so)."""
+        """Compile the core (the first step of every shape takes a minute or so)."""
         if next(self.parameters()).device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
             raise UserError("--compile on a CPU needs a C++ compiler (g++ or clang++); install one or leave it out.")
         self.core.compile()
@@ -99,11 +100,10 @@ class Model(nn.Module):
     def estimate(self, frames: int, trials: int) -> dict[str, float]:
         """Cost of a training step over `trials` clips: flops, peak activation bytes, and number of parameters."""
         passes = 4 if self.core.grad_checkpointing else 3
-        survive = 1 - self.core.config.drop_path
         neurons = max((readout.num_neurons for readout in self.readouts.values()), default=0)
         reading = 8 * frames * neurons * self.core.dim
         return {
-            "flops": trials * passes * (self.core.flops(frames) * survive + reading),
+            "flops": trials * passes * (self.core.flops(frames) * self.core.survival + reading),
             "activation_bytes": trials * (self.core.activation_bytes(frames) + 16 * frames * neurons),
             "parameters": sum(p.numel() for p in self.parameters()),
         }

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from viv1t.model.config import ShifterConfig
+from viv1t.model.options import ShifterConfig
 
 
 class MLPShifter(nn.Module):

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from viv1t.constants import HEIGHT, WIDTH
 from viv1t.errors import UserError
-from viv1t.model.config import ViViTConfig
 from viv1t.model.gabors import start_as_gabors
 from viv1t.model.layers import NORMS, drop_tokens
 from viv1t.model.normalisation import COPIES, DivisiveNormalisation
+from viv1t.model.options import ViViTConfig
 from viv1t.model.positions import TIME_TABLES, sincos_2d, sinusoid
 
 BEHAVIOR_CHANNELS = {"none": 0, "behavior": 2, "behavior_pupil": 4, "additive": 0}

@@ -23,9 +23,9 @@ from viv1t.model.attention import (
     sliding_attention,
     suits_fused_attention,
 )
-from viv1t.model.config import ViViTConfig
 from viv1t.model.layers import ACTIVATIONS, NORMS, Dropout, SwiGLU
 from viv1t.model.memory import BlockMemory, Past
+from viv1t.model.options import ViViTConfig
 from viv1t.model.positions import PUBLISHED_ROTARY, RELATIVE, TIMELESS, PublishedRotary, RelativeRotary, Rotary
 
 

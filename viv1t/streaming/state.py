@@ -47,7 +47,7 @@ class Stream:
         if inputs_of is not None:
             twin.mouse(inputs_of)
         core = twin.model.core
-        self.device, self.frame_size = twin.device, core.tokenizer.tokenizer.frame_size
+        self.device, self.frame_size = twin.device, core.frame_size
         self._sources = {mouse_id: mouse_id if inputs_of is None else inputs_of for mouse_id in self.mouse_ids}
         self._bodies = {mouse_id: _Body(twin, mouse_id) for mouse_id in dict.fromkeys(self._sources.values())}
         self._voices = {mouse_id: _Voice(twin, mouse_id, chosen) for mouse_id, chosen in self.neurons.items()}

@@ -1,13 +1,13 @@
-"""Cores: video and behaviour of any mouse -> shared feature maps, of whole trials or frame by frame."""
+"""The factorised video transformer as a core, of whole trials or frame by frame."""
 
 import torch
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from viv1t.errors import UserError
-from viv1t.model.config import ModelConfig
+from viv1t.model.cores.core import Core
 from viv1t.model.layers import ACTIVATIONS
 from viv1t.model.memory import BlockMemory
+from viv1t.model.options import ViViTConfig
 from viv1t.model.positions import TIME_TABLES, open_windows, window_hop, windows
 from viv1t.model.prelude import Prelude
 from viv1t.model.tokenizer import Tokenizer
@@ -17,7 +17,7 @@ CPU_CHUNK_TOKENS = 6000  # a chunk's activations stay in a core's caches
 GPU_CHECKPOINT_TOKENS = 1 << 18  # with checkpointing, a chunk's activations are the peak
 
 
-class ViViTCore(nn.Module):
+class ViViTCore(Core):
     """Tokeniser and factorised transformer; output (B, T', h, w, D) float32, channels last.
 
     What a frame's output depends on, in trials of any length (L is the number of tokens of `max_frame` frames):
@@ -26,19 +26,14 @@ class ViViTCore(nn.Module):
     - all other cases: frames beyond the first L are computed in windows of L tokens that start every half window
       (`positions.windows`), with the positions of the window. Such a frame sees the half to whole window before it,
       and without causal attention also what follows in its window. Patches always hold the true preceding frames.
-
-    grad_checkpointing: recompute activations in the backward pass; autocast_dtype: bfloat16 or None.
     """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config.core_config
-        self.tokenizer = Tokenizer(self.config, config.max_frame)
-        self.grid, self.dim, self.max_frame = self.tokenizer.grid, self.config.emb_dim, config.max_frame
-        self.vivit = ViViT(self.config, self.tokenizer.max_tokens, self.grid)
-        self.activation = ACTIVATIONS[self.config.activation]()
-        self.grad_checkpointing = False
-        self.autocast_dtype: torch.dtype | None = None
+    def __init__(self, config: ViViTConfig, max_frame: int):
+        super().__init__(config, max_frame)
+        self.tokenizer = Tokenizer(config, max_frame)
+        self.grid, self.dim, self.causal = self.tokenizer.grid, config.emb_dim, config.use_causal_attention
+        self.vivit = ViViT(config, self.tokenizer.max_tokens, self.grid)
+        self.activation = ACTIVATIONS[config.activation]()
 
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         device = video.device
@@ -99,16 +94,15 @@ class ViViTCore(nn.Module):
         """For showing `batch` videos frame by frame."""
         return CoreMemory(self, batch)
 
-    @property
-    def sees_behavior(self) -> bool:
-        """Whether the output depends on behaviour and pupil centre, too."""
-        return self.config.behavior_mode != "none"
-
     def compile(self) -> None:
         self.vivit.compile()
 
     def output_frames(self, frames: int) -> int:
         return self.tokenizer.num_tokens(frames)
+
+    @property
+    def survival(self) -> float:
+        return 1 - self.config.drop_path * (0.5 if self.config.drop_path_schedule == "linear" else 1.0)
 
     def flops(self, frames: int) -> float:
         """Floating point operations of one forward pass of one trial."""
@@ -133,7 +127,7 @@ class ViViTCore(nn.Module):
         depth = c.spatial_depth + c.temporal_depth
         if self.grad_checkpointing:
             return float(tokens * kept + CPU_CHUNK_TOKENS * per_token * max(c.spatial_depth, c.temporal_depth))
-        return float(tokens * (kept + depth * per_token * (1 - c.drop_path / 2)))
+        return float(tokens * (kept + depth * per_token * (1 + self.survival) / 2))
 
 
 class CoreMemory:
@@ -168,7 +162,7 @@ class CoreMemory:
 
     def reset(self) -> None:
         """Back to before the first frame."""
-        patch, frame_size = self.core.config.temporal_patch_size, self.core.tokenizer.tokenizer.frame_size
+        patch, frame_size = self.core.config.temporal_patch_size, self.core.frame_size
         shapes = ((self.batch, 1, patch, *frame_size), (self.batch, 2, patch), (self.batch, 2, patch))
         self.recent = [torch.zeros(shape, device=self.device) for shape in shapes]  # video, behaviour, pupil centre
         self.token = self.core.tokenizer.front - (patch - 1)  # of the next frame; below 0 there is none yet
@@ -208,6 +202,3 @@ class CoreMemory:
     @property
     def nbytes(self) -> int:
         return sum(x.nbytes for x in self.recent) + sum(memory.nbytes for lane in self.lanes for memory in lane)
-
-
-CORES = {"vivit": ViViTCore}

@@ -6,40 +6,42 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from viv1t.model.config import GaussianConfig
+from viv1t.model.options import GaussianConfig
+from viv1t.model.readouts.readout import Readout
 
 CHUNK_ELEMENTS = 1 << 23  # sampled features held at once: 32 MiB
 
 
-class GaussianReadout(nn.Module):
+class GaussianReadout(Readout):
     """One mouse's readout: positions (x, y) in [-1, 1] of the feature map, feature weights, bias.
 
     In training the position of each neuron is drawn anew for every frame from a Gaussian around its mean; in
     evaluation the mean is used.
     """
 
-    def __init__(self, config: GaussianConfig, dim: int, coordinates: np.ndarray, mean_response: np.ndarray | None):
-        super().__init__()
-        N = len(coordinates)
-        self.config, self.num_neurons = config, N
+    def __init__(
+        self,
+        config: GaussianConfig,
+        dim: int,
+        grid: tuple[int, int],
+        coordinates: np.ndarray,
+        mean_response: np.ndarray | None,
+    ):
+        super().__init__(config, dim, grid, coordinates, mean_response)
+        N = self.num_neurons
         if config.grid_mode == "free":
             self._mu = nn.Parameter(torch.empty(1, N, 1, 2).uniform_(-0.2, 0.2))
         else:
-            grid = torch.as_tensor(np.asarray(coordinates)[:, : 2 if config.grid_mode == "xy" else 3]).float()
-            grid = grid - grid.mean(dim=0, keepdim=True)
-            self.register_buffer("source_grid", grid / grid.abs().max().clamp_min(1e-6))
-            self.mu_transform = nn.Sequential(nn.Linear(grid.shape[1], 30), nn.ELU(), nn.Linear(30, 2), nn.Tanh())
+            source = torch.as_tensor(np.asarray(coordinates)[:, : 2 if config.grid_mode == "xy" else 3]).float()
+            source = source - source.mean(dim=0, keepdim=True)
+            self.register_buffer("source_grid", source / source.abs().max().clamp_min(1e-6))
+            self.mu_transform = nn.Sequential(nn.Linear(source.shape[1], 30), nn.ELU(), nn.Linear(30, 2), nn.Tanh())
         s = config.init_sigma
         shape = {"full": (1, N, 2, 2), "uncorrelated": (1, N, 1, 2), "isotropic": (1, N, 1, 1)}[config.covariance]
         constant = torch.full(shape, s)
         self.sigma = nn.Parameter(torch.empty(shape).uniform_(-s, s) if config.covariance == "full" else constant)
         self.features = nn.Parameter(torch.full((1, dim, N), 1 / dim))
-        self.bias = None
-        if config.bias_mode != "none":
-            mean = torch.zeros(N)
-            if config.bias_mode in ("mean", "rate") and mean_response is not None:
-                mean = torch.as_tensor(mean_response, dtype=torch.float32).clone()
-            self.bias = nn.Parameter(mean)
+        self.bias = self.make_bias(mean_response)
 
     @property
     def mu(self) -> torch.Tensor:
@@ -209,6 +211,3 @@ def corners(grid: torch.Tensor, h: int, w: int) -> tuple[torch.Tensor, torch.Ten
             indices.append((row.clamp(0, h - 1) * w + column.clamp(0, w - 1)).long())
             weights.append(share_x * share_y * inside)
     return torch.stack(indices, dim=-1), torch.stack(weights, dim=-1)
-
-
-READOUTS = {"gaussian": GaussianReadout}
