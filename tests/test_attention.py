@@ -116,7 +116,7 @@ def test_recorded_attention_is_the_one_that_was_used(flags):
 
 @pytest.mark.parametrize("flags", KINDS.values(), ids=KINDS)
 def test_maps_have_every_block_and_head_and_leave_the_pass_alone(flags, monkeypatch):
-    monkeypatch.setattr("viv1t.model.core.CPU_CHUNK_TOKENS", 100)  # several chunks
+    monkeypatch.setattr("viv1t.model.cores.vivit.CPU_CHUNK_TOKENS", 100)  # several chunks
     core, clips = make_core(**flags), inputs()
     P = core.grid[0] * core.grid[1]
     before = core(*clips)

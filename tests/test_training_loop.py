@@ -52,6 +52,9 @@ class LineTask:
             loss = (self.model(x) - y).square().sum() / len(batch[0])
             yield loss * math.nan if self.calls in self.bad else loss
 
+    def recalibrate(self, epoch):
+        """A straight line has no statistics."""
+
     def validate(self, interrupted):
         with torch.no_grad():
             error = float((self.model.weight - 2).abs() + (self.model.bias - 1).abs())

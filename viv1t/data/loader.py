@@ -9,7 +9,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,39 +16,14 @@ import numpy as np
 import torch
 
 from viv1t.constants import SKIP, TRIAL_FRAMES
+from viv1t.data.batch import Batch
 from viv1t.data.cache import Cache, open_cache
+from viv1t.data.cutmix import draw_boxes, mix
 from viv1t.data.mice import find_recordings
 from viv1t.data.mouse import Mouse
 from viv1t.data.recording import Recording
 from viv1t.data.transforms import Transforms
 from viv1t.errors import UserError
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Trials of one mouse in recorded units, on the CPU.
-
-    video (B, 1, T, H, W) uint8 or float32 grey levels 0..255, responses (B, N, T) float32 or None where withheld,
-    behavior and pupil_center (B, 2, T) float32, trial_ids (B,) int64; whole: trials of the batch that this is a part
-    of, where several processes share one
-    """
-
-    video: torch.Tensor
-    responses: torch.Tensor | None
-    behavior: torch.Tensor
-    pupil_center: torch.Tensor
-    trial_ids: torch.Tensor
-    whole: int | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Batch":
-        return self._each(lambda x: x.pin_memory())
-
-    def _each(self, function) -> "Batch":
-        values = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Batch(*(function(value) if isinstance(value, torch.Tensor) else value for value in values))
 
 
 class MouseData:
@@ -176,6 +150,7 @@ class TrainingBatches:
     An epoch shows each trial of the mouse with most trials once; the others start over, freshly shuffled. Trials are
     first cut to their first `max_frames` frames, then to `crop_frame` frames from a random start (-1: not cropped).
     rows: mouse -> which trials of its batches are read; mice that are missing there are planned for, but not read.
+    cutmix: probability that a clip shows a rectangle of another one (`viv1t.data.cutmix`).
     """
 
     def __init__(
@@ -188,7 +163,9 @@ class TrainingBatches:
         num_workers: int = 2,
         max_frames: int = TRIAL_FRAMES,
         rows: Mapping[str, slice] | None = None,
+        cutmix: float = 0.0,
     ):
+        self.cutmix = cutmix
         self.rows = dict.fromkeys(mice, slice(None)) if rows is None else rows
         self.mice, self.batch_size, self.seed, self.num_workers = mice, batch_size, seed, num_workers
         self.trials = {id: limit_trials(mouse.train_ids, limit_data, seed) for id, mouse in mice.items()}
@@ -218,14 +195,27 @@ class TrainingBatches:
                 steps.append((self.trials[id][order[part]], starts[part]))
         return steps[: self.steps_per_epoch]
 
+    def mixes(self, epoch: int, id: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]] | list[None]:
+        """Per step of an epoch, for each trial of the batch: another one, the first frame of its crop, and the box."""
+        if not self.cutmix:
+            return [None] * self.steps_per_epoch
+        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(id.encode()), 1])
+        drawn = []
+        for trials, _ in self.plan(epoch, id):
+            others = rng.integers(len(self.trials[id]), size=len(trials))
+            starts = rng.integers(0, self.lengths[id][others] - self.crop_frame, endpoint=True)
+            boxes = draw_boxes(rng, len(trials), self.cutmix, *self.mice[id].recording.frame_size)
+            drawn.append((self.trials[id][others], starts, boxes))
+        return drawn
+
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[dict[str, Batch]]:
         """Every step of an epoch from `start_step` on, read ahead by threads."""
-        plans = {id: self.plan(epoch, id) for id in self.rows}
+        plans = {id: list(zip(self.plan(epoch, id), self.mixes(epoch, id), strict=True)) for id in self.rows}
         steps = range(start_step, self.steps_per_epoch)
 
         def due(step: int) -> dict[str, tuple]:
             """What is to be read; a last batch may have no trials for this process."""
-            return {id: plan[step] for id, plan in plans.items() if len(plan[step][0][self.rows[id]])}
+            return {id: plan[step] for id, plan in plans.items() if len(plan[step][0][0][self.rows[id]])}
 
         if not self.num_workers:
             for step in steps:
@@ -244,18 +234,24 @@ class TrainingBatches:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _read(self, id: str, trials: np.ndarray, starts: np.ndarray) -> Batch:
-        whole, trials, starts = len(trials), trials[self.rows[id]], starts[self.rows[id]]
+    def _read(self, id: str, drawn: tuple, mixed: tuple | None) -> Batch:
+        (trials, starts), whole, mouse = (x[self.rows[id]] for x in drawn), len(drawn[0]), self.mice[id]
         if self.crop_frame > 0:
-            batch = self.mice[id].batch(trials, starts, self.crop_frame)
+            batch = mouse.batch(trials, starts, self.crop_frame)
         else:
-            batch = self.mice[id].batch(trials, frames=int(self.lengths[id].max()))
+            batch = mouse.batch(trials, frames=int(self.lengths[id].max()))
+        if mixed is not None:
+            others, starts, boxes = (x[self.rows[id]] for x in mixed)
+            if boxes.any():
+                batch = mix(batch, mouse.batch(others, starts, self.crop_frame), boxes)
         return dataclasses.replace(batch, whole=whole)
 
     def _batches_of(self, id: str) -> int:
         return -(-len(self.trials[id]) // self.batch_size)
 
     def _check(self, max_frames: int) -> None:
+        if self.cutmix and self.crop_frame == -1:
+            raise UserError("--cutmix mixes clips of one length: give a --crop_frame.")
         if self.batch_size < 1:
             raise UserError(f"--batch_size is {self.batch_size}; it must be at least 1.")
         if self.crop_frame != -1 and not SKIP < self.crop_frame <= max_frames:

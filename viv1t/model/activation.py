@@ -6,11 +6,11 @@ from torch.nn import functional as F
 
 
 class LearnedSoftplus(nn.Module):
-    """log(1 + exp(beta x)) / beta with one learned beta per mouse."""
+    """log(1 + exp(beta x)) / beta with one learned beta per mouse, which starts at `beta`."""
 
-    def __init__(self):
+    def __init__(self, beta: float = 1.0):
         super().__init__()
-        self.log_beta = nn.Parameter(torch.tensor(0.0))
+        self.log_beta = nn.Parameter(torch.tensor(beta).log())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         beta = self.log_beta.exp()
@@ -27,10 +27,15 @@ class Exp(nn.Module):
         return x.exp()
 
 
-OUTPUTS = {"identity": nn.Identity, "elu": ELU1, "exp": Exp, "softplus": LearnedSoftplus, "sigmoid": nn.Sigmoid}
+OUTPUTS = {"identity": nn.Identity, "elu": ELU1, "exp": Exp, "sigmoid": nn.Sigmoid}
 
 
-def pre_activation(rate: torch.Tensor, mode: str) -> torch.Tensor:
+def make_output(mode: str, beta: float) -> nn.Module:
+    """The output activation of one mouse; beta: that of a softplus at the start."""
+    return LearnedSoftplus(beta) if mode == "softplus" else OUTPUTS[mode]()
+
+
+def pre_activation(rate: torch.Tensor, mode: str, beta: float = 1.0) -> torch.Tensor:
     """The input at which an output activation (with its initial parameters) gives these rates."""
     rate = torch.as_tensor(rate, dtype=torch.float32)
     if mode == "identity":
@@ -41,5 +46,5 @@ def pre_activation(rate: torch.Tensor, mode: str) -> torch.Tensor:
     if mode == "exp":
         return rate.log()
     if mode == "softplus":
-        return rate + torch.log(-torch.expm1(-rate))
+        return rate + torch.log(-torch.expm1(-beta * rate)) / beta
     return torch.where(rate < 1, rate.log(), rate - 1)  # elu

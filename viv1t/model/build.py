@@ -9,7 +9,7 @@ from torch import nn
 
 from viv1t.data.mouse import Mouse
 from viv1t.errors import UserError
-from viv1t.model.activation import OUTPUTS, pre_activation
+from viv1t.model.activation import make_output, pre_activation
 from viv1t.model.config import ModelConfig
 from viv1t.model.cores import CORES
 from viv1t.model.readouts import READOUTS
@@ -31,7 +31,9 @@ class Model(nn.Module):
         make = READOUTS[config.readout]
         means = dict(mean_responses or {})
         if getattr(config.readout_config, "bias_mode", "") == "rate":
-            means = {mouse: pre_activation(mean, config.output_mode) for mouse, mean in means.items()}
+            means = {
+                mouse: pre_activation(mean, config.output_mode, config.softplus_beta) for mouse, mean in means.items()
+            }
         self.shifters = nn.ModuleDict()
         if config.shifter_config.mode != "none":
             self.shifters.update({mouse: MLPShifter(config.shifter_config) for mouse in mice})
@@ -39,7 +41,9 @@ class Model(nn.Module):
         self.readouts = nn.ModuleDict(
             {id: make(config.readout_config, *shape, mouse.coordinates, means.get(id)) for id, mouse in mice.items()}
         )
-        self.output_activation = nn.ModuleDict({mouse: OUTPUTS[config.output_mode]() for mouse in mice})
+        self.output_activation = nn.ModuleDict(
+            {mouse: make_output(config.output_mode, config.softplus_beta) for mouse in mice}
+        )
 
     def forward(
         self,

@@ -21,6 +21,7 @@ class ModelConfig:
     core_config: CoreConfig
     readout_config: ReadoutConfig
     shifter_config: ShifterConfig
+    softplus_beta: float = 1.0
     max_frame: int = 300  # length of the position tables; the public implementation's rotary code depends on it
 
     @classmethod
@@ -50,6 +51,7 @@ class ModelConfig:
             core_config=take_options(CORES[core], flags, "core_"),
             readout_config=take_options(READOUTS[readout], flags, "readout_"),
             shifter_config=take_options(ShifterConfig, flags, "shifter_"),
+            softplus_beta=float(flags.get("softplus_beta", 1.0)),
             max_frame=int(flags.get("max_frame", 300)),
         )
 
@@ -62,7 +64,7 @@ class ModelConfig:
             ("shifter_", self.shifter_config),
         ):
             flags |= {prefix + name: value for name, value in dataclasses.asdict(part).items()}
-        return flags | {"max_frame": self.max_frame}
+        return flags | {"softplus_beta": self.softplus_beta, "max_frame": self.max_frame}
 
 
 def add_model_options(parser: argparse.ArgumentParser, core: str, readout: str) -> None:

@@ -32,9 +32,20 @@ from viv1t.model.positions import PUBLISHED_ROTARY, RELATIVE, TIMELESS, Publishe
 class Block(nn.Module):
     """x + drop_path(attention(norm(x))) + drop_path(feed_forward(norm(x))), one fused input projection."""
 
-    def __init__(self, config: ViViTConfig, rotary: Rotary | None, causal: bool, window: int | None = None):
-        """rotary: shared by the blocks of a stack. window: positions that a causal block sees, the own included."""
+    def __init__(
+        self,
+        config: ViViTConfig,
+        rotary: Rotary | None,
+        causal: bool,
+        window: int | None = None,
+        drop_path: float | None = None,
+    ):
+        """rotary: shared by the blocks of a stack. window: positions that a causal block sees, the own included.
+
+        drop_path: of this block, if not that of the configuration.
+        """
         super().__init__()
+        self.drop_path = config.drop_path if drop_path is None else drop_path
         D, self.heads, self.head_dim = config.emb_dim, config.num_heads, config.head_dim
         self.inner, self.causal, self.window, self.config = self.heads * self.head_dim, causal, window, config
         hidden = config.ff_dim * (2 if config.ff_activation == "swiglu" else 1)
@@ -117,7 +128,7 @@ class Block(nn.Module):
         if memory is not None:
             u = self.norm(x)
             return x + self.attention(u, memory) + self.feed_forward(u)
-        p = self.config.drop_path if self.training else 0.0
+        p = self.drop_path if self.training else 0.0
         if p == 0 or self.config.drop_path_mode == "masked" or torch.compiler.is_compiling():
             u = self.norm(x)
             keep = (row_mask(len(x), p, x) for _ in range(2)) if p else (1, 1)
@@ -148,6 +159,13 @@ def row_mask(rows: int, p: float, like: torch.Tensor) -> torch.Tensor:
     return torch.rand(rows, 1, 1, device=like.device).ge(p).to(like.dtype) / (1 - p)
 
 
+def drop_rates(config: ViViTConfig, depth: int) -> list[float]:
+    """Stochastic depth of each block of a stack."""
+    if config.drop_path_schedule == "constant":
+        return [config.drop_path] * depth
+    return [config.drop_path * i / max(depth - 1, 1) for i in range(depth)]
+
+
 class Transformer(nn.Module):
     """A stack of blocks over sequences (R, n, D), with register tokens appended to each sequence."""
 
@@ -162,7 +180,7 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.registers = registers
-        self.blocks = nn.ModuleList(Block(config, rotary, causal, window) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(config, rotary, causal, window, rate) for rate in drop_rates(config, depth))
 
     def forward(self, x: torch.Tensor, registers: torch.Tensor | None) -> torch.Tensor:
         n = x.shape[1]

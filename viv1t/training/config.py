@@ -76,6 +76,9 @@ class FitConfig:
     criterion: str = option("poisson", f"loss: {', '.join(CRITERIONS)}", one_of(*CRITERIONS))
     ds_scale: bool = option(True, "weigh mice by the inverse of their number of training trials", switch)
     loss_skip: int = option(0, "frames at the start of a clip left out of the loss", at_least_0)
+    cutmix: float = option(
+        0.0, "probability that a clip shows a rectangle of another one of its mouse (CutMix)", number(float, 0, 1)
+    )
     eval_every: int = option(1, "epochs between validations", at_least_1)
     patience: int = option(10, "epochs without improvement before stopping, schedule-free; 0: never", at_least_0)
     seed: int = option(1234, "seed of initial weights, order of trials, crops and dropout", at_least_0)
@@ -92,6 +95,12 @@ class OptimizerConfig:
         "plateau",
         "rates of AdamW: cut when validation stalls, or a cosine over all epochs (not for schedule-free)",
         one_of("plateau", "cosine"),
+    )
+    ema: float = option(
+        0.0,
+        "decay per step of an average of the weights that is evaluated in their place, with --lr_schedule cosine; "
+        "0: none",
+        number(float, 0, 0.999999),
     )
     adam_beta1: float = option(0.9, "decay of the first moment", number(float, 0, 0.9999))
     adam_beta2: float = option(0.999, "decay of the second moment", number(float, 0, 0.999999))
@@ -189,6 +198,11 @@ class TrainConfig:
                 f"--criterion {self.fit.criterion} takes the logarithm of predictions, which --output_mode identity "
                 "lets be negative: use --output_mode elu or --criterion mse."
             )
+        if self.optimizer.ema and (self.optimizer.schedule_free or self.optimizer.lr_schedule != "cosine"):
+            raise UserError(
+                "--ema averages the weights of AdamW with --lr_schedule cosine; --schedule_free averages them itself, "
+                "and the plateau schedule takes weights back."
+            )
         if 0 < self.data.crop_frame <= self.fit.loss_skip:
             raise UserError(
                 f"--loss_skip {self.fit.loss_skip} leaves nothing of clips of {self.data.crop_frame} frames."
@@ -244,6 +258,10 @@ class TrainParser(cli.Parser):
         group.add_argument(
             "--output_mode", type=OUTPUT_MODES, default="elu", metavar="WORD",
             help=f"output activation: {OUTPUT_MODES} (default: elu)",
+        )  # fmt: skip
+        group.add_argument(
+            "--softplus_beta", type=number(float, 1e-3), default=1.0, metavar="X",
+            help="steepness at which the softplus of --output_mode softplus starts; it is learned (default: 1.0)",
         )  # fmt: skip
         add_model_options(self, core, readout)
         for name, part in PARTS.items():

@@ -51,6 +51,9 @@ class Task(Protocol):
         Random numbers follow from `torch.initial_seed()`, which is the same for a step in every process.
         """
 
+    def recalibrate(self, epoch: int) -> None:
+        """Bring what training only follows, such as batch statistics, in line with the weights to be validated."""
+
     def validate(self, interrupted) -> dict[str, float] | None:
         """{"loss", "correlation"} on held-out trials, or None as soon as `interrupted()` is true."""
 
@@ -213,6 +216,7 @@ class Trainer:
         """Validate, keep the best weights, adapt the rates, write the log, save."""
         progress, start = self.progress, time.monotonic()
         self.optimizer.eval()
+        self.task.recalibrate(progress.epoch)
         last = progress.epoch + 1 >= self.config["epochs"]
         due = last or (progress.epoch + 1) % self.config["eval_every"] == 0
         scores = {"loss": math.nan, "correlation": math.nan}

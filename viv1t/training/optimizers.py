@@ -48,9 +48,52 @@ class AdamW(torch.optim.AdamW):
     eval = train
 
 
+class AveragedAdamW(torch.optim.AdamW):
+    """AdamW that keeps an exponential moving average of its weights; `eval()` puts it in their place, `train()` back.
+
+    The decay of step t (from 0) is at most (1 + t) / (10 + t), so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, groups, decay: float, **kwargs):
+        super().__init__(groups, **kwargs)
+        for group in self.param_groups:
+            group |= {"decay": decay, "steps": 0, "averaged": False}
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        super().step(closure)
+        for group in self.param_groups:
+            decay = min(group["decay"], (1 + group["steps"]) / (10 + group["steps"]))
+            group["steps"] += 1
+            for parameter in group["params"]:
+                if state := self.state.get(parameter):
+                    state.setdefault("average", parameter.clone()).lerp_(parameter, 1 - decay)
+
+    def eval(self) -> None:
+        self._show(averaged=True)
+
+    def train(self) -> None:
+        self._show(averaged=False)
+
+    @torch.no_grad()
+    def _show(self, averaged: bool) -> None:
+        for group in self.param_groups:
+            if group["averaged"] == averaged:
+                continue
+            group["averaged"] = averaged
+            for parameter in group["params"]:
+                if "average" in self.state.get(parameter, {}):
+                    other = self.state[parameter]["average"]
+                    kept = parameter.clone()
+                    parameter.copy_(other)
+                    other.copy_(kept)
+
+
 def build_optimizer(groups: list[dict], config) -> torch.optim.Optimizer:
-    """Schedule-free AdamW (Defazio et al. 2024) or AdamW, from the `adam_*` fields of an OptimizerConfig."""
+    """Schedule-free AdamW (Defazio et al. 2024) or AdamW, from an OptimizerConfig."""
     common = {"betas": (config.adam_beta1, config.adam_beta2), "eps": config.adam_eps}
+    if config.ema:
+        return AveragedAdamW(groups, config.ema, fused=True, **common)
     if not config.schedule_free:
         return AdamW(groups, fused=True, **common)  # a fourth of the time of a step over many small tensors
     return schedulefree.AdamWScheduleFree(

@@ -3,6 +3,7 @@
 The loop knows nothing of mice or movies. Anything with the methods of `ResponseTask` can be trained by it.
 """
 
+import itertools
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from viv1t import distributed
@@ -24,6 +25,9 @@ from viv1t.model.build import Model
 from viv1t.training.config import TrainConfig
 from viv1t.training.losses import CRITERIONS, mouse_weights
 from viv1t.training.team import Alone
+
+RECALIBRATION_STEPS = 16  # of an epoch
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class ResponseTask:
             seed=config.fit.seed,
             num_workers=config.data.num_workers,
             rows={mouse_id: share.rows for mouse_id, share in self.team.shares.items()},
+            cutmix=config.fit.cutmix,
         )
 
     @property
@@ -115,20 +120,57 @@ class ResponseTask:
         """
         step = torch.initial_seed()
         sizes = {mouse_id: batch.whole or len(batch.video) for mouse_id, batch in batches.items()}
-        for part in split(batches, micro_batch_size):
+        for number, part in enumerate(split(batches, micro_batch_size)):
             inputs, targets, seeds = {}, {}, {}
             for mouse_id, rows in part.items():
                 inputs[mouse_id], targets[mouse_id] = self._prepare(mouse_id, batches[mouse_id], rows)
                 first = (self.team.shares[mouse_id].rows.start or 0) + rows.start
                 seeds[mouse_id] = draw_seed(step, mouse_id, first)
             torch.manual_seed(draw_seed(next(iter(seeds.values())), "core"))
-            loss = torch.zeros((), device=self.device)
+            loss = self._penalty() if number == 0 else torch.zeros((), device=self.device)
             for mouse_id, y_pred in self.model(inputs, seeds=seeds).items():
                 y = _align(targets[mouse_id], y_pred, self.loss_skip)
                 B = sizes[mouse_id]
                 of_mouse = self.criterion(y, y_pred[..., -y.shape[-1] :], share=len(y) / B)
                 loss = loss + self.weights[mouse_id] / (len(self.mice) * B) * of_mouse
             yield loss
+
+    def _penalty(self) -> Tensor:
+        """Regularisers of the weights; of several processes, one has those of the core and of each readout."""
+        penalty = torch.zeros((), device=self.device)
+        if distributed.is_main():
+            penalty = penalty + self.model.core.penalty()
+        for mouse_id, share in self.team.shares.items():
+            if share.part == 0:
+                penalty = penalty + self.model.readouts[mouse_id].penalty()
+        return penalty
+
+    @torch.no_grad()
+    def recalibrate(self, epoch: int) -> None:
+        """Statistics of batch normalisation as the present weights give them on some training clips of an epoch.
+
+        Those gathered in training belong to the weights of many steps, and with averaged weights to none that are
+        evaluated. Several processes take the mean of what they find.
+        """
+        norms = [m for m in self.model.core.modules() if isinstance(m, BATCH_NORMS)]
+        if not norms:
+            return
+        self.model.eval()
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean
+            norm.train()
+        for batches in itertools.islice(self.batches(epoch, 0), RECALIBRATION_STEPS):
+            for mouse_id, batch in batches.items():
+                for row in range(len(batch.video)):
+                    inputs, _ = self._prepare(mouse_id, batch, slice(row, row + 1))
+                    self.model.core(*inputs)
+        found = distributed.gather([[norm.running_mean.cpu(), norm.running_var.cpu()] for norm in norms])
+        for i, norm in enumerate(norms):
+            norm.momentum = momenta[i]
+            norm.running_mean.copy_(torch.stack([each[i][0] for each in found]).mean(dim=0))
+            norm.running_var.copy_(torch.stack([each[i][1] for each in found]).mean(dim=0))
 
     def _trials(self, mouse_id: str, tier: str) -> Iterable[Batch]:
         """The trials of a tier that this process scores."""

@@ -15,8 +15,8 @@ CHUNK_ELEMENTS = 1 << 23  # sampled features held at once: 32 MiB
 class GaussianReadout(Readout):
     """One mouse's readout: positions (x, y) in [-1, 1] of the feature map, feature weights, bias.
 
-    In training the position of each neuron is drawn anew for every frame from a Gaussian around its mean; in
-    evaluation the mean is used.
+    In training the position of each neuron is drawn anew for every frame (or clip) from a Gaussian around its mean;
+    in evaluation the mean is used.
     """
 
     def __init__(
@@ -67,14 +67,18 @@ class GaussianReadout(Readout):
         optimizer.step(distance)
         optimizer.zero_grad(set_to_none=True)
 
-    def positions(self, rows: int, shifts: torch.Tensor | None, neurons: torch.Tensor | None) -> torch.Tensor:
-        """Where to read: (rows, N, 2), or (1, N, 2) if the same in every row; rows = B * T'."""
+    def positions(
+        self, clips: int, frames: int, shifts: torch.Tensor | None, neurons: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Where to read: (clips * frames, N, 2), or (1, N, 2) if the same in every frame."""
         mu, sigma = self.mu, self.sigma[0]
         if neurons is not None:
             mu, sigma = mu[neurons], sigma[neurons]
         grid = mu[None]
         if self.training:
-            noise = torch.randn(rows, len(mu), 2, device=mu.device)
+            each = self.config.noise == "frame"
+            noise = torch.randn(clips * frames if each else clips, len(mu), 2, device=mu.device)
+            noise = noise if each else noise.repeat_interleave(frames, dim=0)
             if self.config.covariance == "full":
                 grid = grid + torch.einsum("ncd,rnd->rnc", sigma, noise)
             else:
@@ -104,7 +108,7 @@ class GaussianReadout(Readout):
         B, T = z.shape[:2]
         features, bias = self.weights(neurons)
         z = z.reshape(B * T, *z.shape[2:])
-        grid = self.positions(B * T, shifts, neurons)
+        grid = self.positions(B, T, shifts, neurons)
         step = max(CHUNK_ELEMENTS // max(features.numel(), 1), 1)
         maps = z.split(step)
         grids = [grid] * len(maps) if len(grid) == 1 else grid.split(step)
@@ -121,7 +125,7 @@ class Reader:
 
     @torch.inference_mode()
     def __init__(self, readout: GaussianReadout, neurons: torch.Tensor, grid: tuple[int, int]):
-        self.grid, self.mu = grid, readout.positions(1, None, neurons)  # (1, N, 2)
+        self.grid, self.mu = grid, readout.positions(1, 1, None, neurons)  # (1, N, 2)
         self.features, self.bias = readout.weights(neurons)
         self.look(None)
 
