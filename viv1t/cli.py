@@ -96,7 +96,10 @@ def add_options(parser: argparse.ArgumentParser, config: type, title: str, prefi
             continue
         name, help = f"--{prefix}{field.name}", field.metadata["help"].replace("%", "%%")
         if field.metadata["flag"]:
-            group.add_argument(name, action="store_true", default=field.default, help=help)
+            default = {"dest": f"{prefix}{field.name}", "default": field.default}
+            group.add_argument(name, action="store_true", help=f"{help} (default: {_on(field.default)})", **default)
+            # to take back what a preset says
+            group.add_argument(f"--no-{name[2:]}", action="store_false", help=argparse.SUPPRESS, **default)
         else:
             kind = field.metadata["type"]
             if isinstance(kind, Words):
@@ -110,6 +113,10 @@ def add_options(parser: argparse.ArgumentParser, config: type, title: str, prefi
                 help=f"{help} (default: {'none' if default is None else default})",
                 metavar=getattr(kind, "metavar", None),
             )
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def take_options(config: type, values: dict, prefix: str = ""):
