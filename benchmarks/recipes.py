@@ -1,7 +1,7 @@
 """What each option of the training recipe changes, on simulated mice: same movies, same epochs, several seeds.
 
-One option at a time is changed in the demo's preset (at two thirds of its epochs). The last rows are the published
-settings at the preset's size: as many epochs, and as many as they need to have used the preset's processor time.
+One option at a time is changed in the demo's preset. The last rows are the published settings at the preset's size: as
+many epochs, and as many as they need to have used the preset's processor time.
 
     python data/simulate.py --data_dir data/study --mice 3 --clips 4 --repeats 4 --bonus_repeats 0
     python benchmarks/recipes.py --data_dir data/study       # hours on two cores; goes on where it was stopped
@@ -23,27 +23,27 @@ TWO = "--core_spatial_depth 2 --core_temporal_depth 2"
 PAPER = (
     "--core_use_causal_attention --schedule_free --core_spatial_depth 1 --core_temporal_depth 1 --core_emb_dim 96 "
     "--core_num_heads 2 --core_head_dim 32 --core_ff_dim 192 --core_spatial_patch_size 10 "
-    "--core_spatial_patch_stride 4 --core_temporal_patch_size 18 --crop_frame 150"
+    "--core_spatial_patch_stride 4 --core_temporal_patch_size 18"
 )
 RECIPES = {  # flags that are added to BASE
     "preset": "",
     "softplus, beta from 0.07": "--output_mode softplus --softplus_beta 0.07",
-    "softplus, beta from 1": "--output_mode softplus",
-    "loss from frame 50": "--loss_skip 50",
+    "loss from frame 20": "--loss_skip 20",
     "CutMix, half of the clips": "--cutmix 0.5",
     "cosine": "--no-schedule_free --lr_schedule cosine",
     "cosine, averaged weights": "--no-schedule_free --lr_schedule cosine --ema 0.99",
-    "noise once a clip": "--readout_noise trial",
-    "published noise": "--readout_init_sigma 1",
-    "published noise once a clip": "--readout_init_sigma 1 --readout_noise trial",
     "behaviour as channels": "--core_behavior_mode behavior_pupil",
-    "no behaviour": "--core_behavior_mode none",
+    "published noise": "--readout_init_sigma 1",
+    "published noise, once a clip": "--readout_init_sigma 1 --readout_noise trial",
     "two blocks each": TWO,
     "two blocks, depth 0.2": f"{TWO} --core_drop_path 0.2",
     "two blocks, depth 0 to 0.4": f"{TWO} --core_drop_path 0.4 --core_drop_path_schedule linear",
 }
-REFERENCE = {"two blocks, depth 0.2": "two blocks each", "two blocks, depth 0 to 0.4": "two blocks each",
-             "published noise once a clip": "published noise"}  # fmt: skip
+REFERENCE = {  # what a recipe is compared with, if not the preset
+    "two blocks, depth 0.2": "two blocks each",
+    "two blocks, depth 0 to 0.4": "two blocks each",
+    "published noise, once a clip": "published noise",
+}
 
 
 def main(args) -> None:
@@ -63,8 +63,9 @@ def plan(args) -> dict[tuple[str, int], Run]:
     recipes = {name: f"{BASE} {flags}" for name, flags in RECIPES.items()} | {"published settings": PAPER}
     wanted = {name: flags for name, flags in recipes.items() if not args.only or name in args.only}
     common = (
-        f"--data_dir {args.data_dir} --mouse_ids {' '.join(args.mouse_ids)} --epochs {args.epochs} --limit_neurons "
-        f"{args.limit_neurons} --device cpu --verbose 0 --num_workers 1"
+        f"--data_dir {args.data_dir} --mouse_ids {' '.join(args.mouse_ids)} --limit_neurons {args.limit_neurons} "
+        f"--limit_data {args.limit_data} --crop_frame {args.crop_frame} --epochs {args.epochs} "
+        "--device cpu --verbose 0 --num_workers 1"
     )
     return {
         (name, seed): run_of(args, name, seed, f"{flags} {common} --seed {seed}")
@@ -127,7 +128,9 @@ def get_parser() -> cli.Parser:
     parser.add_argument("--mouse_ids", nargs="+", default=["simA", "simB"], help="(default: simA simB)")
     parser.add_argument("--limit_neurons", type=cli.number(int, 1), default=150, help="of each mouse (default: 150)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
-    parser.add_argument("--epochs", type=cli.number(int, 1), default=4, help="of every run (default: 4)")
+    parser.add_argument("--limit_data", type=cli.number(int, 1), default=60, help="training movies (default: 60)")
+    parser.add_argument("--crop_frame", type=cli.number(int, 51), default=100, help="of a clip (default: 100)")
+    parser.add_argument("--epochs", type=cli.number(int, 1), default=3, help="of every run (default: 3)")
     parser.add_argument("--tier", default="live_main", help="that is compared (default: live_main)")
     parser.add_argument("--only", nargs="+", metavar="RECIPE", help=f"some of: {'; '.join(RECIPES)}")
     parser.add_argument("--at_once", type=cli.number(int, 1), default=2, help="trainings side by side (default: 2)")

@@ -23,6 +23,7 @@ from viv1t.errors import UserError
 
 MEETING = timedelta(minutes=10)  # that a process waits for the others to start
 SILENCE = timedelta(minutes=30)  # after which one that does not answer counts as lost
+PARTING = timedelta(seconds=30)  # that a process waits for the next to leave
 BUCKET = 1 << 24  # gradients that travel at once: 64 MiB
 
 
@@ -49,13 +50,27 @@ def joined() -> Iterator[None]:
         with contextlib.nullcontext() if is_main() else _quiet():
             yield
     except SystemExit:  # agreed by all
-        dist.destroy_process_group()
+        _leave(store)
         raise
     except BaseException:
         if not _is_first_to_fail(store):
             raise SystemExit(2) from None
         raise
+    _leave(store)
+
+
+def _leave(store) -> None:
+    """Close the connections, one process after another, the host of the store last.
+
+    A process whose peer hangs up while it does so itself was seen to be aborted in the end, if rarely.
+    """
+    number = rank()
+    if number + 1 < size():
+        with contextlib.suppress(RuntimeError):  # it is gone already
+            store.wait([f"left {number + 1}"], PARTING)
     dist.destroy_process_group()
+    with contextlib.suppress(RuntimeError):
+        store.set(f"left {number}", "1")
 
 
 def _are_joined() -> bool:

@@ -16,13 +16,21 @@ RIDGE = 0.01  # of the mean feature variance
 LEAST_SLOPE = 0.05  # of an output activation, so that almost silent neurons do not get huge weights
 
 
-def start_readouts(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
-    """Positions and features of new readouts, as far as the configuration takes them from the data."""
+def start_readouts(
+    model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms], trained_core: bool = False
+) -> None:
+    """Positions and features of new readouts, as far as the configuration takes them from the data.
+
+    trained_core: the core was trained before, so that readouts start from what it gives, not from its first maps.
+    Readouts that read no positions (`local` is False) have nothing to be started with.
+    """
     readout = model.config.readout_config
+    if not readout.local:
+        return
     if readout.positions == "contrast":
         set_readout_positions(model, mice)
     if readout.features == "ridge":
-        set_readout_features(model, mice, transforms)
+        set_readout_features(model, mice, transforms, trained_core)
 
 
 def set_readout_positions(model: Model, mice: dict[str, MouseData]) -> None:
@@ -43,12 +51,14 @@ def estimate_positions(data: MouseData) -> np.ndarray:
 
 
 @torch.no_grad()
-def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms]) -> None:
-    """Start feature weights and biases as the ridge regression of responses on the core's first feature maps.
+def set_readout_features(
+    model: Model, mice: dict[str, MouseData], transforms: dict[str, Transforms], trained_core: bool = False
+) -> None:
+    """Start feature weights and biases as the ridge regression of responses on the core's feature maps.
 
-    These are taken before the residual blocks (`core.first_maps`), which start close to the identity. Small
-    deviations of an output a(b + u) from a(b) are a'(b) u, so features regress response / a'(b). One pass over some
-    training trials; N x D x D memory per mouse.
+    Those of a core that is not yet trained are taken before its residual blocks (`core.first_maps`), which start close
+    to the identity. Small deviations of an output a(b + u) from a(b) are a'(b) u, so features regress response /
+    a'(b). One pass over some training trials; N x D x D memory per mouse.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -58,7 +68,7 @@ def set_readout_features(model: Model, mice: dict[str, MouseData], transforms: d
         for trial in spread_out(data.train_ids):
             batch = data.batch(trial, frames=TRIAL_FRAMES).to(device)
             inputs = t.video(batch.video), t.behavior(batch.behavior), t.pupil_center(batch.pupil_center)
-            z = model.core.first_maps(*inputs)
+            z = model.core(*inputs) if trained_core else model.core.first_maps(*inputs)
             sampled = readout.sample(z)[WARM_UP:]  # (T, N, D)
             moments.update(sampled, t.responses(batch.responses)[0, :, -len(sampled) :])
         bias = torch.zeros(readout.num_neurons, device=device) if readout.bias is None else readout.bias
