@@ -1,19 +1,21 @@
 """Gather a run into one page: what was run, how well it predicts, and every figure drawn so far.
 
-reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json (evaluate.py), RUN/figures/**/*.png (visualize_*,
-        compare_*), RUN/statistics/*.csv, RUN/validation/*.csv (compare_truth.py)
+reads   RUN/config.json, RUN/log.csv, RUN/evaluation_tiers.json and evaluation_neurons.csv (evaluate.py),
+        RUN/figures/**/*.png (visualize_*, compare_*), RUN/statistics/*.csv, RUN/validation/*.csv (compare_truth.py)
 writes  RUN/report.html, which needs no other file to be read; its links lead to tables and PDFs of the run folder
 """
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from viv1t import cli, io
+from viv1t import cli, io, tables
 from viv1t.constants import SKIP
+from viv1t.estimators import groups
 from viv1t.evaluation import BASELINES
 from viv1t.plotting import page
-from viv1t.results import locate, require
+from viv1t.results import choose_tier, locate, read_scores, require
 
 
 def get_parser() -> cli.Parser:
@@ -25,9 +27,11 @@ def get_parser() -> cli.Parser:
 def main(args) -> None:
     run_dir = Path(args.output_dir)
     summary = io.read_json(require(run_dir, "evaluation"))
+    neurons = read_scores(run_dir, groups.NEEDED)
     parts = [
         what_was_run(run_dir, summary),
         scores(summary),
+        by_group(neurons),
         *figures(run_dir),
         answers(run_dir),
         truth(run_dir),
@@ -43,7 +47,8 @@ def what_was_run(run_dir: Path, summary: dict) -> str:
     lines = []
     for mouse, tiers in summary["mice"].items():
         first = next(iter(tiers.values()))
-        lines.append((mouse, first["neurons"], ", ".join(f"{tier} ({s['trials']})" for tier, s in tiers.items())))
+        told = ", ".join(f"{tier} ({s['trials']})" for tier, s in whole_tiers(tiers).items())
+        lines.append((mouse, first["neurons"], told))
     parts = [page.table(("mouse", "neurons", "scored tiers (trials)"), lines, texts=3)]
     log = locate(run_dir, "log")
     if log.is_file():
@@ -79,18 +84,23 @@ WARNING = "better than the true rate: responses leak into the inputs, or the tru
 def scores(summary: dict) -> str:
     rows, warnings = [], []
     for mouse, tiers in summary["mice"].items():
-        for tier, s in tiers.items():
+        for tier, s in whole_tiers(tiers).items():
             ceiling = f"{number(s[s['ceiling']]['mean'])} {s['ceiling'].replace('_', ' ')}"
             left_out = f"{s['pooled_normalized_correlation']['excluded']}, {s['feve']['excluded']}"
             rows.append(row(mouse, tier, s, ceiling, with_interval(s["ratio_to_ceiling"], 2), left_out))
             if s["beats_true_rate"]:
                 warnings.append(page.paragraph(f"Mouse {mouse}, {tier}: {WARNING}", "warning"))
-    for tier, s in summary["all"].items():
+    for tier, s in whole_tiers(summary["all"]).items():
         if s["mice"] > 1:
-            rows.append(row(f"{s['mice']} mice", tier, s))
+            rows.append(row(f"{s['mice']} mice", tier, s, ratio=with_interval(s["ratio_to_ceiling"], 2)))
     return page.section(
         "How well it predicts", *warnings, page.table(COLUMNS, rows, texts=2), page.paragraph(NOTE, "note")
     )
+
+
+def whole_tiers(scores: dict) -> dict:
+    """Without the rows that split a tier by kind of stimulus; `misc/print_table.py` prints them."""
+    return {tier: values for tier, values in scores.items() if ":" not in tier}
 
 
 def row(mouse: str, tier: str, s: dict, ceiling: str = "", ratio: str = "", left_out: str = "") -> tuple:
@@ -100,8 +110,41 @@ def row(mouse: str, tier: str, s: dict, ceiling: str = "", ratio: str = "", left
     return mouse, tier, with_interval(correlation), ceiling, ratio, *means, correlation["n"], left_out
 
 
+GROUPS = {"stimulus": "stimulus", "depth": "imaging plane", "reliability": "quarter", "cell_class": "class of cell"}
+GROUP_COLUMNS = {groups.SCORE: "correlation", "pooled_normalized_correlation": "normalised",
+                 groups.RATIO: "ratio to ceiling", groups.DIFFERENCE: "more than the others"}  # fmt: skip
+GROUP_NOTE = (
+    "Stimuli: over all test tiers that showed them. Quarters: of each mouse's neurons by explainable variance, 4 the "
+    "most reliable. More than the others: difference in correlation from all other neurons of the same mice; one "
+    "interval in twenty misses 0 by chance. In parentheses: the neurons behind a score that is not defined for all."
+)
+
+
+def by_group(neurons: pd.DataFrame) -> str:
+    """Scores by stimulus, depth, reliability and class of cell; single mice folded away."""
+    tier, parts = choose_tier(None, neurons["tier"]), []
+    for by, name in GROUPS.items():
+        grouped = groups.assign(neurons, by, tier)
+        if grouped.empty:
+            continue
+        scores = groups.default_scores(by)
+        means, mice = groups.split(groups.summarize(grouped, scores, np.random.default_rng(0)))
+        of = f", tier {tier}" if by in groups.PARTITIONS else ""
+        parts.append(page.paragraph(f"By {name}{of}:"))
+        parts.append(group_table(name, means, scores))
+        if len(mice):
+            parts.append(page.details(f"The same of each mouse, by {name}", group_table(name, mice, scores)))
+    return page.section("Stimulus, depth and reliability", *parts, page.paragraph(GROUP_NOTE, "note"))
+
+
+def group_table(name: str, table: pd.DataFrame, scores: list[str]) -> str:
+    columns = (name, "mouse", "neurons", *(GROUP_COLUMNS[score] for score in scores))
+    cells = tables.cells(table, scores, "–")[["group", "mouse", "neurons", *scores]]
+    return page.table(columns, cells.to_numpy().tolist(), texts=2)
+
+
 FIGURES = {  # title -> how the names of its figures begin; the rest comes last
-    "Prediction": ("performance", "training", "traces", "reliable", "depth"),
+    "Prediction": ("performance", "training", "traces", "reliable", "groups"),
     "Receptive fields and retinotopy": ("truth_retinotopy", "aRFs", "retinotopy", "fields", "gaze", "spatial_tuning"),
     "Tuning for direction": ("truth_direction", "selectivity", "tuning"),
     "Size tuning and feedback fields": ("truth_feedbackRF", "size_tuning", "response_onset", "feedbackRF"),

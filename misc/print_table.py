@@ -4,20 +4,19 @@ reads   RUN/evaluation_tiers.json (evaluate.py) of every run
 writes  nothing; the table goes to the terminal, as text, CSV or LaTeX
 
 Means over neurons with their 95 % bootstrap intervals; over all mice, the mean of the mice with an interval over
-animals.
+animals. In parentheses the number of neurons behind a score that is not defined for all.
 """
 
 from pathlib import Path
 
 import pandas as pd
 
-from viv1t import cli, io
+from viv1t import cli, io, tables
 from viv1t.constants import TIERS
 from viv1t.errors import UserError
 from viv1t.results import require
 
 SCORES = ("challenge_correlation", "single_trial_correlation", "pooled_normalized_correlation", "feve")
-FORMATS = ("text", "csv", "latex")
 KEYS = ["run", "mouse", "tier", "neurons"]
 
 
@@ -26,8 +25,13 @@ def get_parser() -> cli.Parser:
     parser.add_argument("--output_dir", required=True, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--scores", nargs="+", default=list(SCORES), metavar="NAME",
                         help=f"scores, ceilings or baselines (default: {' '.join(SCORES)})")  # fmt: skip
-    parser.add_argument("--ds_tier", nargs="+", metavar="TIER", help="tiers or kinds of stimulus (default: all)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="text (default), csv or latex")
+    parser.add_argument(
+        "--ds_tier",
+        nargs="+",
+        metavar="TIER",
+        help="tiers, kinds of stimulus, or both as in live_bonus:image (default: all)",
+    )
+    parser.add_argument("--format", choices=tables.FORMATS, default="text", help="text (default), csv or latex")
     return parser
 
 
@@ -41,11 +45,11 @@ def main(args) -> None:
                     f"--ds_tier {tier} was not scored{cli.did_you_mean(tier, known)}; scored: {', '.join(known)}."
                 )
         table = table[table["tier"].isin(wanted)]
-    print(PRINT[args.format](table, args.scores))
+    print(tables.layout(table, args.scores, args.format))
 
 
 def read_run(run_dir: Path, scores: list[str]) -> pd.DataFrame:
-    """One row per mouse and tier, and per tier over all mice: KEYS and mean, low and high of every score."""
+    """One row per mouse and tier, and per tier over all mice: KEYS and mean, low, high and n of every score."""
     summary = io.read_json(require(run_dir, "evaluation"))
     groups = [(mouse, tier, s) for mouse, tiers in summary["mice"].items() for tier, s in tiers.items()]
     groups += [(f"{s['mice']} mice", tier, s) for tier, s in summary["all"].items() if s["mice"] > 1]
@@ -58,42 +62,9 @@ def read_run(run_dir: Path, scores: list[str]) -> pd.DataFrame:
             raise UserError(f"--scores {unknown[0]} is no score{near}; one of {', '.join(known)}.")
         row = dict(zip(KEYS, (str(run_dir), mouse, tier, found["challenge_correlation"]["n"]), strict=True))
         for name in scores:
-            row |= {f"{name}_{key}": found.get(name, {}).get(key) for key in ("mean", "low", "high")}
+            row |= {f"{name}_{key}": found.get(name, {}).get(key) for key in ("mean", "low", "high", "n")}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def cells(table: pd.DataFrame, scores: list[str], pattern: str, missing: str) -> pd.DataFrame:
-    """The table with one column of text per score."""
-
-    def cell(row: pd.Series, name: str) -> str:
-        values = [row[f"{name}_{key}"] for key in ("mean", "low", "high")]
-        return missing if pd.isna(values[0]) else pattern.format(*values)
-
-    columns = {name: [cell(row, name) for _, row in table.iterrows()] for name in scores}
-    return pd.concat([table[KEYS].reset_index(drop=True), pd.DataFrame(columns)], axis=1)
-
-
-def as_text(table: pd.DataFrame, scores: list[str]) -> str:
-    return cells(table, scores, "{:.3f} [{:.3f}, {:.3f}]", "-").to_string(index=False)
-
-
-def as_csv(table: pd.DataFrame, _) -> str:
-    return table.to_csv(index=False).rstrip("\n")
-
-
-def as_latex(table: pd.DataFrame, scores: list[str]) -> str:
-    """Rows for a tabular environment with its head, in the packages every LaTeX has."""
-    text = cells(table, scores, "{:.3f} [{:.3f}, {:.3f}]", "--")
-    lines = [" & ".join(str(value).replace("_", r"\_") for value in row) + r" \\" for row in text.to_numpy()]
-    head = " & ".join(name.replace("_", " ") for name in text) + r" \\"
-    columns = "lll" + "r" * (len(scores) + 1)
-    return "\n".join(
-        [rf"\begin{{tabular}}{{{columns}}}", r"\hline", head, r"\hline", *lines, r"\hline", r"\end{tabular}"]
-    )
-
-
-PRINT = {"text": as_text, "csv": as_csv, "latex": as_latex}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from viv1t.data.recording import Recording, choose_trial
 from viv1t.errors import UserError
 from viv1t.estimators.attention import HEADS, by_lag, importance, salience
 from viv1t.inference import Twin, load_twin
-from viv1t.model.attention_maps import as_images, record_attention
+from viv1t.model.attention_maps import as_images, record_attention, require_transformer, stacks
 from viv1t.movies import WRITTEN, write_movie
 from viv1t.plotting import maps, panels, style
 from viv1t.streaming.sources import open_movie
@@ -81,11 +81,15 @@ def main(args) -> None:
     gradient = gradients(twin, mouse_id, inputs, frames)
     caption = (
         f"Attention of the twin during {name}. Top: frames. Then spatial attention to each patch, rolled out through "
-        f"{core.config.spatial_depth} blocks ({args.heads} over heads), and the gradient of all responses at that "
-        "time, root mean square over frames, both in multiples of their mean. Bottom: temporal attention, rolled out "
-        f"through {core.config.temporal_depth} blocks, mean over {len(locations)} places: by time and lag, mean over "
-        "times with 5-95 % of times, and to each frame compared with what frames get at the same lags."
+        f"{len(stacks(core)[0])} blocks ({args.heads} over heads), and the gradient of all responses at that "
+        "time, root mean square over frames, both in multiples of their mean."
     )
+    if past is not None:
+        caption += (
+            f" Bottom: temporal attention, rolled out through {len(stacks(core)[1])} blocks, mean over "
+            f"{len(locations)} places: by time and lag, mean over times with 5-95 % of times, and to each frame "
+            "compared with what frames get at the same lags."
+        )
     fig = draw(video, shown, attended, gradient, past, trace, fps)
     save(fig, run_dir, f"attention_mouse{mouse_id}", tabulate(shown, attended, gradient, past, trace), caption)
 
@@ -96,9 +100,13 @@ def main(args) -> None:
     past = None if attention.time is None else by_lag(attention.time[0].mean(axis=0))[..., :LAGS]
     caption = (
         f"Attention of every head (columns) of every block (rows) during {name}. Left: spatial attention at "
-        f"{shown[middle] / fps:.1f} s, mean over patches that attend, in multiples of uniform attention. Right: "
-        f"temporal attention by lag, mean over {len(locations)} places and over times, with 5-95 % of times."
+        f"{shown[middle] / fps:.1f} s, mean over patches that attend, in multiples of uniform attention."
     )
+    if past is not None:
+        caption += (
+            f" Right: temporal attention by lag, mean over {len(locations)} places and over times, with 5-95 % of "
+            "times."
+        )
     fig = draw_heads(video[shown[middle]], space, past, fps)
     save(fig, run_dir, f"attention_heads_mouse{mouse_id}", tabulate_heads(space, past), caption)
 
@@ -114,14 +122,15 @@ def save(fig, run_dir: Path, name: str, numbers: pd.DataFrame, caption: str) -> 
 
 
 def check(twin: Twin, args) -> None:
-    config = twin.model.core.config
-    if not config.spatial_depth and not config.temporal_depth:
+    require_transformer(twin.model)
+    space, time = stacks(twin.model.core)
+    if not space and not time:
         raise UserError(f"{args.output_dir}: a twin without blocks attends to nothing. Name another run.")
     if any(transforms.center_crop < 1 for transforms in twin.transforms.values()):
         raise UserError(
             f"{args.output_dir}: its twin sees a crop of the frame, which has no map here. Name another run."
         )
-    if args.animate and not config.spatial_depth:
+    if args.animate and not space:
         raise UserError("--animate: this twin has no attention in space to lay over frames. Leave the flag out.")
     if args.animate and args.animate.suffix not in WRITTEN:
         raise UserError(f"--animate {args.animate}: movies are written as {' or '.join(WRITTEN)}.")
@@ -130,7 +139,7 @@ def check(twin: Twin, args) -> None:
 def read_inputs(twin: Twin, mouse_id: str, args) -> tuple[str, list]:
     """What is shown in words, and video (1, 1, T, H, W), behaviour and gaze (1, 2, T) or None, at most `max_frame`."""
     twin.mouse(mouse_id)
-    longest, size = twin.model.core.max_frame, twin.model.core.tokenizer.tokenizer.frame_size
+    longest, size = twin.model.core.max_frame, twin.model.core.frame_size
     if args.video:
         if not Path(args.video).exists():
             raise UserError(f"--video {args.video}: no such file.")

@@ -15,7 +15,7 @@ from viv1t.constants import STIMULI, TIERS
 from viv1t.data.cache import Cache, open_cache
 from viv1t.data.mice import find_recordings
 from viv1t.data.recording import Recording
-from viv1t.estimators import spectrum
+from viv1t.estimators import groups, spectrum
 from viv1t.plotting import maps, panels, style
 
 MOVIES = 40  # training movies whose grey levels and spectra are measured
@@ -77,7 +77,7 @@ def draw_contents(axes, cache: Cache):
     panels.bars(axes[1], {name.replace("_", " "): count for name, count in counts.items()}, "trials")
     yield "trials of stimulus", list(counts), list(counts.values())
 
-    depth, neurons = np.unique(maps.planes(recording.coordinates[:, 2]), return_counts=True)
+    depth, neurons = np.unique(groups.planes(recording.coordinates[:, 2]), return_counts=True)
     axes[2].barh(depth, neurons, height=0.7 * (np.diff(depth).min() if len(depth) > 1 else 10), color=style.BLUE)
     axes[2].invert_yaxis()
     lost = int((~recording.matched).sum())

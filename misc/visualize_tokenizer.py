@@ -19,6 +19,8 @@ from viv1t.data.cache import open_cache
 from viv1t.data.mice import find_recordings
 from viv1t.data.recording import Recording
 from viv1t.inference import load_twin
+from viv1t.model.attention_maps import require_transformer
+from viv1t.model.cores.vivit import ViViTCore
 from viv1t.plotting import maps, panels, style
 
 COLUMNS = 9  # frames of a filter
@@ -35,6 +37,7 @@ def get_parser() -> cli.Parser:
 def main(args) -> None:
     run_dir = Path(args.output_dir)
     twin = load_twin(run_dir, "cpu", data_dir=args.data_dir)
+    require_transformer(twin.model, ViViTCore)
     patches = twin.model.core.tokenizer.tokenizer
     kernels = patches.kernels().video.numpy()  # (D, frames, rows, columns)
     strength = np.sqrt(np.square(kernels).sum(axis=(1, 2, 3)))

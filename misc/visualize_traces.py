@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from viv1t import cli
-from viv1t.checkpoint import load_checkpoint
 from viv1t.constants import TIERS
 from viv1t.data.cache import open_cache
 from viv1t.data.mice import find_recordings
 from viv1t.data.recording import Recording
 from viv1t.errors import UserError
 from viv1t.estimators.repeats import group_repeats
+from viv1t.origin import origin_of
 from viv1t.plotting import panels, style
 from viv1t.results import PREFERRED, Responses, read_scores, require
 
@@ -50,7 +50,7 @@ def main(args) -> None:
     run_dir = Path(args.output_dir)
     scores = read_scores(run_dir)
     mouse_ids = args.mouse_ids or list(dict.fromkeys(scores["mouse"]))
-    neurons = load_checkpoint(run_dir).neurons
+    neurons = origin_of(run_dir).neurons
     for mouse_id, folder in find_recordings(args.data_dir, mouse_ids).items():
         of_mouse = scores[scores["mouse"] == mouse_id]
         tier = choose_tier(args.ds_tier, mouse_id, of_mouse)

@@ -11,17 +11,19 @@ PACKAGE = ROOT / "viv1t"
 # From the ground up; a module may import from its own level if listed in WITHIN, and from every level below.
 LEVELS = (
     {"constants", "geometry", "errors"},
-    {"stimulus", "estimators", "stats", "results", "cli", "io", "baselines", "movies", "measurements", "curves"},
+    {"stimulus", "estimators", "stats", "results", "tables", "cli", "io", "baselines", "movies", "measurements",
+     "curves"},
     {"data", "simulate"},
     {"device", "distributed", "model", "training", "evaluation", "shown", "truth"},
     {"portable"},
     {"checkpoint"},
     {"inference"},
-    {"streaming", "presentation"},
+    {"origin"},
+    {"streaming", "presentation", "scoring", "sweep", "study"},
     {"subjects", "attention"},
     {"experiment"},
     {"targets"},
-)
+)  # fmt: skip
 WITHIN = {
     ("cli", "io"), ("results", "io"), ("results", "stats"), ("results", "cli"), ("movies", "io"),
     ("measurements", "io"), ("curves", "io"),

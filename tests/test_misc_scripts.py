@@ -69,22 +69,66 @@ def test_parameters_are_counted_once(scored, twin, capsys):
 
 
 def test_depth_has_the_mean_of_each_plane(scored, twin):
-    run("visualize_depth", "--output_dir", scored, "--ds_tier", "live_main")
-    planes = drawn(scored / "figures", "depth")
+    run("visualize_groups", "--output_dir", scored, "--ds_tier", "live_main")
+    table = drawn(scored / "figures", "groups")
     neurons = pd.read_csv(scored / "evaluation_neurons.csv")
     neurons = neurons[neurons["tier"] == "live_main"]
-    assert planes.groupby("mouse")["n"].sum().to_dict() == MICE
+    planes = table[(table["grouping"] == "depth") & table["mouse"].isin(list(MICE))]
+    assert planes.groupby("mouse")["neurons"].sum().to_dict() == MICE
     for _, plane in planes.iterrows():
-        rows = np.flatnonzero(twin.mice[plane["mouse"]].coordinates[:, 2] == plane["plane_um"])
+        depth = float(plane["group"].removesuffix(" µm"))
+        rows = np.flatnonzero(twin.mice[plane["mouse"]].coordinates[:, 2] == depth)
         own = neurons[(neurons["mouse"] == plane["mouse"]) & neurons["neuron"].isin(rows)]
-        assert own["challenge_correlation"].mean() == pytest.approx(plane["mean"], abs=1e-5)
-        assert plane["low"] <= plane["mean"] <= plane["high"]
+        assert own["challenge_correlation"].mean() == pytest.approx(plane["challenge_correlation_mean"], abs=1e-5)
+        assert own["baseline_behavior"].mean() == pytest.approx(plane["baseline_behavior_mean"], abs=1e-5)
+        low, high = plane["challenge_correlation_low"], plane["challenge_correlation_high"]
+        assert low <= plane["challenge_correlation_mean"] <= high
 
 
 def test_a_run_gains_nothing_over_itself(scored):
-    run("visualize_depth", "--output_dir", scored, "--compare", scored)
-    planes = drawn(scored / "figures", "depth_gain")
-    assert (planes[["mean", "low", "high", "gain_percent_mean"]].abs() < 1e-9).all(axis=None)
+    run("visualize_groups", "--output_dir", scored, "--compare", scored)
+    table = drawn(scored / "figures", "groups_gain")
+    assert (table[["gain_mean", "gain_low", "gain_high"]].abs() < 1e-9).all(axis=None)
+    np.testing.assert_allclose(table["gain_ratio_mean"], 1)
+
+
+def test_runs_are_drawn_for_the_neurons_that_all_scored(scored, tmp_path):
+    neurons = pd.read_csv(scored / "evaluation_neurons.csv")
+    (tmp_path / "few").mkdir()
+    neurons[neurons["neuron"] < 5].to_csv(tmp_path / "few" / "evaluation_neurons.csv", index=False)
+    run("visualize_groups", "--output_dir", tmp_path / "few", scored)
+    table = drawn(tmp_path / "few" / "figures", "groups").set_index(["grouping", "mouse", "group"])
+    few, all_of_it = (
+        table[table["run"] == str(run_dir)].drop(columns="run") for run_dir in (tmp_path / "few", scored)
+    )
+    pd.testing.assert_frame_equal(few, all_of_it)
+    quarters = few.loc["reliability"].groupby("mouse")["neurons"].sum()
+    assert quarters[list(MICE)].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("kind", ["text", "csv", "latex"])
+def test_groups_are_printed_with_what_is_behind_them(scored, capsys, kind):
+    flags = ("--ds_tier", "live_main", "--scores", "challenge_correlation", "oracle", "ratio_to_ceiling")
+    run("print_groups", "--output_dir", scored, "--by", "reliability", *flags, "--format", kind)
+    printed = capsys.readouterr().out
+    neurons = pd.read_csv(scored / "evaluation_neurons.csv")
+    own = neurons[(neurons["mouse"] == "tinyA") & (neurons["tier"] == "live_main")]
+    best = own.nlargest(2, "explainable_variance")
+    row = next(line for line in printed.splitlines() if "tinyA" in line and "quarter 4" in line)
+    assert f"{best['oracle'].mean():.3f}"[:5] in row and "live" in row
+    ratio = best["challenge_correlation"].mean() / best["oracle"].mean()
+    assert f"{ratio:.3f}"[:4] in row
+    assert sum("quarter" in line for line in printed.splitlines()) == 12
+
+
+def test_table_of_groups_of_stimuli_needs_bonus_tiers(scored, tmp_path):
+    neurons = pd.read_csv(scored / "evaluation_neurons.csv")
+    neurons[neurons["tier"] == "validation"].to_csv(tmp_path / "evaluation_neurons.csv", index=False)
+    with pytest.raises(UserError, match="no scores of bonus tiers"):
+        run("print_groups", "--output_dir", tmp_path, "--by", "stimulus")
+    neurons.drop(columns="depth_um").to_csv(tmp_path / "evaluation_neurons.csv", index=False)
+    with pytest.raises(UserError, match="evaluate.py --output_dir .* again"):
+        run("print_groups", "--output_dir", tmp_path, "--by", "depth")
 
 
 def test_table_holds_the_scores(scored, capsys):
@@ -234,7 +278,8 @@ def test_a_simulated_mouse_is_drawn(tmp_path):
 BAD = {
     "count_parameters": ([], "no such run folder"),
     "print_table": (["--scores", "chalenge_correlation"], "did you mean 'challenge_correlation'"),
-    "visualize_depth": (["--score", "tier"], "--score tier is no score"),
+    "print_groups": (["--by", "tier", "--scores", "difference_from_others"], "neurons are the same in every tier"),
+    "visualize_groups": (["--ds_tier", "live_mian"], "did you mean 'live_main'"),
     "visualize_performance": (["--ds_tier", "train"], "was not scored"),
     "visualize_traces": (["--video", 7, "--data_dir", "DATA"], "counted from 0"),
     "visualize_tokenizer": (["--data_dir", "nowhere"], "nowhere"),

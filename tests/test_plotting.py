@@ -120,12 +120,6 @@ def test_cyclic_values_meet_and_missing_ones_are_grey():
     assert abs(colors[0] - colors[2]).max() > 0.3 and len(unknown.get_offsets()) == 1
 
 
-def test_planes_are_depths_or_slices():
-    assert (maps.planes(np.array([200, 225, 225])) == [200, 225, 225]).all()
-    depth = np.linspace(100, 300, 500)
-    assert set(maps.planes(depth)) == set(np.arange(100, 301, 25.0))
-
-
 def test_deeper_is_lower():
     ax, depth = axis(), np.repeat([200.0, 225], 10)
     maps.strip_by_depth(ax, depth, np.ones(20), {200.0: (1, 0.9, 1.1), 225.0: (1, 0.8, 1.2)}, "correlation")

@@ -38,10 +38,23 @@ def test_ratio_of_means():
     assert ratio.low < 0.7 < ratio.high and ratio.high - ratio.low < 0.02
 
 
+def test_ratios_and_differences_are_of_each_animal_before_they_are_averaged():
+    rng = np.random.default_rng(9)
+    below = [rng.uniform(0.2, 0.8, 300), rng.uniform(2, 8, 100)]
+    above = [0.5 * below[0], 0.7 * below[1]]
+    ratio = stats.hierarchical_ratio(above, below, rng)
+    assert ratio.mean == pytest.approx(0.6) and (ratio.low, ratio.high) == pytest.approx((0.5, 0.7))
+    difference = stats.hierarchical_difference([below[0] + 1, below[1] + 3], [below[0], below[1][::-1]], rng)
+    assert difference.mean == pytest.approx(2) and difference.low < 1.1 and difference.high > 2.9
+    assert difference.n == ratio.n == 400 and difference.animals == 2
+
+
 def test_nothing_to_average():
     rng = np.random.default_rng(4)
     assert np.isnan(stats.bootstrap(np.array([np.nan]), rng).mean)
     assert stats.hierarchical_bootstrap([np.array([])], rng).n == 0
+    assert stats.hierarchical_ratio([np.array([1.0])], [np.array([np.nan])], rng).n == 0
+    assert stats.hierarchical_difference([np.array([])], [np.array([1.0])], rng).animals == 0
     assert stats.bootstrap_ratio(np.array([np.nan]), np.array([1.0]), rng).n == 0
 
 

@@ -25,7 +25,7 @@ from viv1t.constants import FPS
 from viv1t.errors import UserError
 from viv1t.estimators.attention import around, patch_shares, share
 from viv1t.experiment import Audience
-from viv1t.model.attention_maps import as_images
+from viv1t.model.attention_maps import as_images, patches_of
 from viv1t.movies import WRITTEN, write_movie
 from viv1t.plotting import maps, panels, style
 from viv1t.presentation import Timeline, TwinPresenter
@@ -205,7 +205,7 @@ def screen_parts(subject: Subject, audience: Audience, protocol: Protocol) -> np
 
 def shares(core, seen: Attended, windows: np.ndarray) -> dict[str, np.ndarray]:
     """What every part of the screen (PARTS, H, W) gets, in multiples of uniform, mean over patterns and times."""
-    patches = core.tokenizer.tokenizer
+    patches = patches_of(core)
     parts = patch_shares(windows, patches.size, patches.stride, patches.pad)
     parts[1] *= parts[0] == 0  # a patch that reaches into the disc is attended to for what is shown there
     if not parts[1].any():

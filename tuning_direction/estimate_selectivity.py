@@ -24,7 +24,6 @@ from scipy.stats import f_oneway, rankdata
 from tqdm import tqdm
 
 from viv1t import cli, io
-from viv1t.checkpoint import load_checkpoint
 from viv1t.constants import STIMULI
 from viv1t.curves import Curves
 from viv1t.data.cache import open_cache
@@ -42,6 +41,7 @@ from viv1t.estimators.selectivity import (
     split_half_reliability,
 )
 from viv1t.measurements import Measurement
+from viv1t.origin import origin_of
 from viv1t.results import find_mice, locate, require
 from viv1t.shown import Shown
 from viv1t.stats import benjamini_hochberg
@@ -157,7 +157,7 @@ def tune(levels, responses, grey, mouse_id: str, measurement: Measurement, args)
 
 
 def from_gabors(run_dir: Path, args) -> Iterator[tuple[str, Curves, pd.DataFrame]]:
-    rows = load_checkpoint(run_dir).neurons if args.source == "twin" else {}
+    rows = origin_of(run_dir).neurons if args.source == "twin" else {}
     found = find_recordings(args.data_dir, args.mouse_ids or list(rows) or None)
     if args.mouse_ids is None:
         found = {mouse_id: folder for mouse_id, folder in found.items() if showed_gabors(mouse_id, folder, args)}

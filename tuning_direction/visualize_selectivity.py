@@ -13,6 +13,7 @@ import pandas as pd
 from viv1t import cli
 from viv1t.curves import Curves
 from viv1t.errors import UserError
+from viv1t.estimators import groups
 from viv1t.plotting import maps, panels, style, tuning
 from viv1t.results import read_selectivity, require
 from viv1t.stats import bootstrap, hierarchical_bootstrap
@@ -86,7 +87,7 @@ def draw_shares(ax, table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_depth(ax, table: pd.DataFrame, name: str, title: str) -> pd.DataFrame:
     planes, rows = {}, []
-    plane = table.groupby("mouse", sort=False)["z_um"].transform(maps.planes)
+    plane = table.groupby("mouse", sort=False)["z_um"].transform(groups.planes)
     for depth, own in table.groupby(plane):
         interval = bootstrap(own[name].to_numpy(), np.random.default_rng(SEED))
         planes[depth] = interval.mean, interval.low, interval.high

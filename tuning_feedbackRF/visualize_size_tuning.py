@@ -15,9 +15,10 @@ import pandas as pd
 
 from viv1t import cli
 from viv1t.errors import UserError
+from viv1t.estimators import groups
 from viv1t.estimators.size_tuning import SizeCurves, fit_classical, fit_inverse, size_curves
 from viv1t.measurements import Measurement
-from viv1t.plotting import maps, panels, sizes, style
+from viv1t.plotting import panels, sizes, style
 from viv1t.results import read_table, require, write_answers
 from viv1t.stats import Answer, ask, bootstrap, hierarchical_bootstrap
 
@@ -231,7 +232,7 @@ def draw_classes(ax, table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_depth(ax, table: pd.DataFrame) -> pd.DataFrame:
     """Inverse-tuned neurons of each plane."""
-    plane = table.groupby("mouse", sort=False)["z_um"].transform(maps.planes)
+    plane = table.groupby("mouse", sort=False)["z_um"].transform(groups.planes)
     rows = []
     for depth, own in table.groupby(plane):
         found = bootstrap(100.0 * own["inverse_tuned"].to_numpy(), np.random.default_rng(SEED))

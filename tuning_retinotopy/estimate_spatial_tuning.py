@@ -21,7 +21,6 @@ from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from viv1t import cli, io
-from viv1t.checkpoint import load_checkpoint
 from viv1t.constants import STIMULI
 from viv1t.data.cache import open_cache
 from viv1t.data.mice import find_recordings
@@ -36,6 +35,7 @@ from viv1t.estimators.spatial_tuning import (
     spatial_selectivity,
 )
 from viv1t.geometry import Monitor
+from viv1t.origin import origin_of
 from viv1t.results import locate
 from viv1t.shown import SOURCES, Shown
 from viv1t.stats import permutation_p
@@ -71,7 +71,7 @@ def main(args) -> None:
     run_dir, tables = Path(args.output_dir), []
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such run folder. Train a twin, or show patterns to one, first.")
-    rows = load_checkpoint(run_dir).neurons if args.source == "twin" else {}
+    rows = origin_of(run_dir).neurons if args.source == "twin" else {}
     for mouse_id, folder in shown_dots(args, list(rows) or None).items():
         with Shown(STIMULUS, args.source, folder, mouse_id, run_dir, args.cache_dir) as shown:
             if mouse_id in rows:

@@ -15,11 +15,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from viv1t import cli, io
-from viv1t.checkpoint import load_checkpoint
 from viv1t.data.mice import find_recordings
 from viv1t.errors import UserError
 from viv1t.estimators.movie_fields import MovieMaps, fit_movie_fields
 from viv1t.estimators.receptive_field import fwhm_deg
+from viv1t.origin import origin_of
 from viv1t.results import locate
 from viv1t.shown import SOURCES, Shown
 
@@ -39,7 +39,7 @@ def main(args) -> None:
     run_dir, tables = Path(args.output_dir), []
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such run folder. Train a twin, or show patterns to one, first.")
-    rows = load_checkpoint(run_dir).neurons if args.source == "twin" else {}
+    rows = origin_of(run_dir).neurons if args.source == "twin" else {}
     for mouse_id, folder in find_recordings(args.data_dir, args.mouse_ids or list(rows) or None).items():
         with Shown("movie", args.source, folder, mouse_id, run_dir, args.cache_dir) as shown:
             if mouse_id in rows:

@@ -11,7 +11,7 @@ import torch
 
 from viv1t.errors import UserError
 from viv1t.estimators.attention import by_lag, rollout
-from viv1t.model.attention_maps import places_read, record_attention
+from viv1t.model.attention_maps import places_read, record_attention, require_transformer, stacks
 from viv1t.presentation import TwinPresenter
 
 
@@ -35,8 +35,14 @@ class Attended:
 
 def require_maps(presenter: TwinPresenter) -> None:
     """UserError for twins whose attention has no place on the frames that are shown."""
-    core = presenter.twin.model.core
-    if not core.config.spatial_depth:
+    model, core = presenter.twin.model, presenter.twin.model.core
+    require_transformer(model)
+    if not model.config.readout_config.local:
+        raise UserError(
+            f"the neurons of this twin read no place whose attention could be followed (--readout "
+            f"{model.config.readout}). Name another run (--output_dir)."
+        )
+    if not stacks(core)[0]:
         raise UserError(
             "this twin has no blocks in space, so it attends to no place. Name another run (--output_dir)."
         )

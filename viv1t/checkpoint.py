@@ -29,6 +29,7 @@ from viv1t.errors import UserError
 from viv1t.geometry import Monitor
 from viv1t.model.build import load_strictly
 from viv1t.model.config import ModelConfig
+from viv1t.results import locate
 
 FORMAT = 1
 UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
@@ -94,6 +95,8 @@ def load_checkpoint(run_dir: Path | str, which: str = "best", data_dir: Path | s
         return _unpack(run_dir / portable.ARRAYS, portable.read(run_dir))
     if not path.exists() and (run_dir / "args.yaml").exists():
         return _load_public_run(run_dir, data_dir)
+    if not path.exists() and locate(run_dir, "ensemble").is_file():
+        raise UserError(f"{run_dir}: an ensemble, which has no weights of its own. Name one of the runs it averages.")
     if not path.exists():
         raise UserError(f"{path}: no such file; no epoch of this run was completed. Run its train.py command again.")
     return _unpack(path, read_tensors(path))

@@ -163,10 +163,13 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            known = [flag for action in self._actions for flag in action.option_strings]
-            name = unknown[0].split("=")[0]
-            self.error(f"unknown argument {name}{did_you_mean(name, known)}. See --help.")
+            self.error(self.why_unknown(unknown[0].split("=")[0]))
         return parsed
+
+    def why_unknown(self, name: str) -> str:
+        """One line about an argument that is none of this parser's."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        return f"unknown argument {name}{did_you_mean(name, known)}. See --help."
 
     def error(self, message: str):
         if os.environ.get("RANK", "0") == "0":  # of several processes with one command line, one says it

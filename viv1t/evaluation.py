@@ -7,6 +7,7 @@ scores that need all repeats at once are computed for blocks of neurons.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from tqdm import tqdm
 from viv1t import baselines, io, stats
 from viv1t.constants import SKIP, STIMULI
 from viv1t.data.cache import Cache
-from viv1t.estimators import accuracy, ceiling, repeats
+from viv1t.estimators import accuracy, ceiling, groups, repeats
 from viv1t.results import Responses
 
-VERSION = 1  # of scores and baselines kept on disk
+VERSION = 2  # of scores kept on disk
+VERSION_OF_BASELINES = 1
 BLOCK = 1000  # neurons scored at once
 MOVIE_TIERS = ("live_main", "final_main")
 BONUS_TIERS = ("live_bonus", "final_bonus")
@@ -83,7 +85,11 @@ class Subject:
 
 
 def trial_sets(subject: Subject, tiers: list[str]) -> tuple[dict[str, list[int]], dict[str, str]]:
-    """Trials to score, by tier and (where there are bonus tiers) by stimulus; and why tiers were left out."""
+    """Trials to score by name, and why tiers were left out.
+
+    Names are tiers; where a tier mixes kinds of stimulus, tier and kind, such as live_bonus:image; and where there are
+    bonus tiers, every kind over the test tiers it belongs to.
+    """
     sets, left_out = {}, {}
     cache = subject.cache
     for tier in tiers:
@@ -96,12 +102,14 @@ def trial_sets(subject: Subject, tiers: list[str]) -> tuple[dict[str, list[int]]
             left_out[tier] = f"trials of at most {SKIP} frames"
         elif predicted:
             left_out[tier] = "responses withheld"
+    mixed, kinds = {}, {}
     for kind, name in enumerate(STIMULI):
-        of_kind = MOVIE_TIERS if name == "movie" else BONUS_TIERS
-        trials = [i for tier in of_kind for i in sets.get(tier, []) if cache.stimulus_ids[i] == kind]
-        if trials and trials not in sets.values() and any(tier in sets for tier in BONUS_TIERS):
-            sets[name] = trials
-    return sets, left_out
+        parts = {tier: [i for i in trials if cache.stimulus_ids[i] == kind] for tier, trials in sets.items()}
+        mixed |= {f"{tier}:{name}": part for tier, part in parts.items() if 0 < len(part) < len(sets[tier])}
+        trials = sum((parts.get(tier, []) for tier in (MOVIE_TIERS if name == "movie" else BONUS_TIERS)), [])
+        if trials and any(tier in sets for tier in BONUS_TIERS):
+            kinds[name] = trials
+    return sets | mixed | kinds, left_out
 
 
 def fingerprint(subjects: Sequence[Subject], tiers: list[str], with_baselines: bool) -> str:
@@ -117,7 +125,7 @@ def _settings() -> tuple:
 
 def fitted_baselines(subject: Subject, path: Path) -> baselines.Baselines:
     """Baselines fitted on the training tier; kept at `path` for as long as recording, neurons and settings last."""
-    content = (VERSION, subject.cache.recording.fingerprint, subject.neurons.tolist(), _settings())
+    content = (VERSION_OF_BASELINES, subject.cache.recording.fingerprint, subject.neurons.tolist(), _settings())
     key = hashlib.sha256(repr(content).encode()).hexdigest()
     if path.is_file():
         with np.load(path, allow_pickle=False) as file:
@@ -137,42 +145,63 @@ def fitted_baselines(subject: Subject, path: Path) -> baselines.Baselines:
 
 def score_mouse(subject: Subject, sets: dict[str, list[int]], fitted: baselines.Baselines | None) -> pd.DataFrame:
     """One row per set of trials and neuron: SCORES, CEILINGS and BASELINES; NaN where a number does not exist."""
-    correlations = running_correlations(subject, sets, fitted)
-    tables = []
-    for name, trials in sets.items():
-        video_ids = subject.cache.video_ids[trials]
-        blocks = [
-            score_block(subject, trials, video_ids, slice(start, start + BLOCK))
-            for start in range(0, len(subject.neurons), BLOCK)
-        ]
-        table = pd.DataFrame({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]})
-        for key, stream in correlations[name].items():
-            table[key] = stream.value()
-        table.insert(0, "mouse", subject.id)
-        table.insert(1, "neuron", subject.neurons)
-        table.insert(2, "unit_id", subject.cache.recording.unit_ids[subject.neurons])
-        table.insert(3, "tier", name)
-        table.insert(4, "trials", len(trials))
-        table.insert(5, "repeated_videos", len(repeats.group_repeats(video_ids)))
-        tables.append(table.reindex(columns=[*table.columns[:6], *SCORES, *CEILINGS, *BASELINES]))
-    return pd.concat(tables, ignore_index=True)
+    distinct = list(dict.fromkeys(tuple(trials) for trials in sets.values()))  # a kind may be all there is of a tier
+    correlations = running_correlations(subject, distinct, fitted)
+    tables = dict(zip(distinct, map(partial(score_set, subject), distinct, correlations), strict=True))
+    own = describe_neurons(subject)
+    return pd.concat(
+        [pd.concat([own.assign(tier=name), tables[tuple(trials)]], axis=1) for name, trials in sets.items()],
+        ignore_index=True,
+    )
 
 
-def running_correlations(subject: Subject, sets: dict, fitted) -> dict[str, dict[str, accuracy.StreamingCorrelation]]:
+def describe_neurons(subject: Subject) -> pd.DataFrame:
+    """Who the twin's neurons are: mouse, row, unit id, depth in um and, on simulated mice, class of cell."""
+    recording = subject.cache.recording
+    truth = recording.directory / "truth" / "neurons.csv"
+    cell_class = pd.read_csv(truth)["kind"].to_numpy()[subject.neurons] if truth.is_file() else ""
+    return pd.DataFrame(
+        {
+            "mouse": subject.id,
+            "neuron": subject.neurons,
+            "unit_id": recording.unit_ids[subject.neurons],
+            "depth_um": recording.coordinates[subject.neurons, 2],
+            "cell_class": cell_class,
+        }
+    )
+
+
+def score_set(subject: Subject, trials: tuple[int, ...], correlations: dict) -> pd.DataFrame:
+    """Scores of every neuron on some trials, whose running correlations are known."""
+    video_ids = subject.cache.video_ids[list(trials)]
+    blocks = [
+        score_block(subject, trials, video_ids, slice(start, start + BLOCK))
+        for start in range(0, len(subject.neurons), BLOCK)
+    ]
+    table = pd.DataFrame({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]})
+    for key, stream in correlations.items():
+        table[key] = stream.value()
+    table["trials"], table["repeated_videos"] = len(trials), len(repeats.group_repeats(video_ids))
+    return table.reindex(columns=["trials", "repeated_videos", *SCORES, *CEILINGS, *BASELINES])
+
+
+def running_correlations(
+    subject: Subject, sets: Sequence[tuple[int, ...]], fitted
+) -> list[dict[str, accuracy.StreamingCorrelation]]:
     """Per set and prediction: correlation with all frames of all trials, reading every trial once."""
     N = len(subject.neurons)
-    streams = {name: {} for name in sets}
+    streams = [{} for _ in sets]
     members = {
-        trial: [name for name, trials in sets.items() if trial in trials]
-        for trial in sorted(set().union(*sets.values()))
+        trial: [own for own, trials in zip(streams, sets, strict=True) if trial in trials]
+        for trial in sorted(set().union(*sets))
     }
-    for trial, names in tqdm(
+    for trial, owners in tqdm(
         members.items(), desc=f"mouse {subject.id}: scoring", unit="trial", leave=False, disable=None
     ):
         true = subject.recorded(trial, subject.neurons)
         for key, pred in predictions(subject, trial, fitted):
-            for name in names:
-                streams[name].setdefault(key, accuracy.StreamingCorrelation(N)).update(true, pred)
+            for own in owners:
+                own.setdefault(key, accuracy.StreamingCorrelation(N)).update(true, pred)
     return streams
 
 
@@ -187,7 +216,7 @@ def predictions(subject: Subject, trial: int, fitted) -> Iterator[tuple[str, np.
             yield f"baseline_{name}", subject.scored(trial, responses)
 
 
-def score_block(subject: Subject, trials: list[int], video_ids: np.ndarray, block: slice) -> dict[str, np.ndarray]:
+def score_block(subject: Subject, trials: Sequence[int], video_ids: np.ndarray, block: slice) -> dict[str, np.ndarray]:
     """Scores and ceilings that need all trials at once, for a block of the twin's neurons."""
     true = [subject.recorded(i, subject.neurons[block]) for i in trials]
     pred = [subject.scored(i, subject.responses.read(i, block)) for i in trials]
@@ -209,15 +238,10 @@ def score_block(subject: Subject, trials: list[int], video_ids: np.ndarray, bloc
     }
 
 
-def ceiling_of(table: pd.DataFrame) -> str:
-    """The column that bounds the challenge correlation: the true rate if it is known, else the oracle."""
-    return "true_rate" if table["true_rate"].notna().any() else "oracle"
-
-
 def summarize_mouse(table: pd.DataFrame, seed: int = 0) -> dict:
     """Means over the neurons of one mouse and tier, each with its interval, numbers and reason for exclusions."""
     rng = np.random.default_rng(seed)
-    score, bound = table["challenge_correlation"].to_numpy(), ceiling_of(table)
+    score, bound = table["challenge_correlation"].to_numpy(), groups.ceiling_of(table)
     best = table[bound].to_numpy()
     summary = {
         "neurons": len(table),
@@ -243,6 +267,8 @@ def summarize_mice(tables: list[pd.DataFrame], seed: int = 0) -> dict:
     for name in (*SCORES, *CEILINGS, *BASELINES):
         summary[name] = asdict(stats.hierarchical_bootstrap([table[name].to_numpy() for table in tables], rng))
     pooled = [table["challenge_correlation"].to_numpy() for table in tables]
+    best = [table[groups.ceiling_of(table)].to_numpy() for table in tables]
+    summary["ratio_to_ceiling"] = asdict(stats.hierarchical_ratio(pooled, best, rng))
     summary["challenge_correlation_neuron_weighted"] = accuracy.neuron_weighted(pooled)
     return summary
 

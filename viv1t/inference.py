@@ -96,7 +96,7 @@ def load_twin(
             "Name the folder that holds them with --data_dir."
         )
     config = checkpoint.model_config
-    if config.core_config.temporal_patch_stride != 1:
+    if getattr(config.core_config, "temporal_patch_stride", 1) != 1:
         raise UserError(f"{run_dir}: --core_temporal_patch_stride above 1 leaves frames without response.")
     device = choose_device(device)
     torch.set_float32_matmul_precision("highest" if precision == "32" else "high")

@@ -37,6 +37,8 @@ RESULTS = {
     "baselines": Result("baselines/mouse{mouse}.npz", "fitted baselines", "evaluate.py"),
     "evaluation": Result("evaluation_tiers.json", "scores, ceilings and baselines", "evaluate.py"),
     "neurons": Result("evaluation_neurons.csv", "scores of every neuron", "evaluate.py"),
+    "ensemble": Result("ensemble.json", "the members of an ensemble", "ensemble.py"),
+    "ensemble_scores": Result("ensemble.csv", "scores of the members and of all together", "ensemble.py"),
     "retinotopy": Result("retinotopy/mouse{mouse}.h5", "responses to noise", "tuning_retinotopy/predict_noise.py"),
     "maps": Result("retinotopy/maps_mouse{mouse}.npy", "maps of receptive fields", "tuning_retinotopy/fit_aRFs.py"),
     "fields": Result("aRF.csv", "artificial receptive fields", "tuning_retinotopy/fit_aRFs.py"),
@@ -110,9 +112,15 @@ def require(run_dir: Path | str, name: str, mouse: str = "") -> Path:
 PREFERRED = ("live_main", "final_main", "validation")  # what figures show if nothing else is asked for
 
 
-def read_scores(run_dir: Path | str) -> pd.DataFrame:
-    """The scores of every neuron: one row for each mouse, neuron and tier."""
-    return pd.read_csv(require(run_dir, "neurons"), dtype={"mouse": str})
+def read_scores(run_dir: Path | str, needed: Sequence[str] = ()) -> pd.DataFrame:
+    """The scores of every neuron: one row for each mouse, neuron and tier. needed: columns that must be there."""
+    path = require(run_dir, "neurons")
+    table = pd.read_csv(path, dtype={"mouse": str})
+    for name in needed:
+        if name not in table:
+            again = f"Run 'python {RESULTS['neurons'].made_by} --output_dir {run_dir}' again"
+            raise UserError(f"{path}: no column {name}, as in tables of earlier versions. {again}.")
+    return table
 
 
 def choose_tier(name: str | None, scored: Iterable[str]) -> str:

@@ -57,11 +57,79 @@ def hierarchical_bootstrap(
     """
     per_animal = [values[np.isfinite(values)] for values in per_animal]
     per_animal = [values for values in per_animal if len(values)]
-    if not per_animal:
+    return _over_animals(
+        [values.mean() for values in per_animal],
+        [_resampler(values, rng, np.mean) for values in per_animal],
+        sum(map(len, per_animal)), rng, resamples, level,
+    )  # fmt: skip
+
+
+def hierarchical_ratio(
+    above: Sequence[np.ndarray],
+    below: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean over animals of mean(above) / mean(below) over paired neurons (see above)."""
+    pairs = [np.stack([a, b], axis=-1) for a, b in zip(above, below, strict=True)]
+    pairs = [own[np.isfinite(own).all(axis=1)] for own in pairs]
+    pairs = [own for own in pairs if len(own)]
+
+    def ratio(means: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return means[..., 0] / means[..., 1]
+
+    return _over_animals(
+        [ratio(own.mean(axis=0)) for own in pairs],
+        [lambda k, own=own: ratio(_resampled_means(own, k, rng)) for own in pairs],
+        sum(map(len, pairs)), rng, resamples, level,
+    )  # fmt: skip
+
+
+def hierarchical_difference(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of the mean over animals of mean(first) - mean(second), two groups of unpaired neurons of each animal.
+
+    Neurons of both groups are drawn anew. Animals that lack either group are left out; `n` counts the first group.
+    """
+    groups = [tuple(own[np.isfinite(own)] for own in pair) for pair in zip(first, second, strict=True)]
+    groups = [pair for pair in groups if all(map(len, pair))]
+    return _over_animals(
+        [a.mean() - b.mean() for a, b in groups],
+        [lambda k, a=a, b=b: _resampled_means(a, k, rng) - _resampled_means(b, k, rng) for a, b in groups],
+        sum(len(a) for a, _ in groups), rng, resamples, level,
+    )  # fmt: skip
+
+
+def _over_animals(
+    values: Sequence[float],
+    resample: Sequence[Callable[[int], np.ndarray]],
+    n: int,
+    rng: np.random.Generator,
+    resamples: int,
+    level: float,
+) -> Interval:
+    """Interval of the mean of one value per animal; resample[i](k): k values of animal i, its neurons drawn anew."""
+    if not len(values):
         return Interval(np.nan, np.nan, np.nan, 0, animals=0, level=level)
-    low, high = _percentiles(_resampled(per_animal, rng, resamples, np.mean), level)
-    mean = float(np.mean([values.mean() for values in per_animal]))
-    return Interval(mean, low, high, sum(map(len, per_animal)), animals=len(per_animal), level=level)
+    low, high = _percentiles(_drawn(resample, rng, resamples), level)
+    return Interval(float(np.mean(values)), low, high, n, animals=len(values), level=level)
+
+
+def _drawn(resample: Sequence[Callable[[int], np.ndarray]], rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """Means over animals that are drawn with replacement, (resamples,); resample: see `_over_animals`."""
+    M = len(resample)
+    drawn, values = rng.integers(M, size=(resamples, M)), np.empty((resamples, M))
+    for animal in range(M):
+        where = drawn == animal
+        values[where] = resample[animal](int(where.sum()))
+    return values.mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -126,7 +194,7 @@ def ask(
     if not len(table):
         return Answer(question, name, effect, np.nan, np.nan, np.nan, np.nan, 0, 0, 0, level)
     per_animal = [own[column].to_numpy(dtype=float) for _, own in table.groupby("mouse", sort=True)]
-    means = _resampled(per_animal, rng, resamples, statistic)
+    means = _drawn([_resampler(own, rng, statistic) for own in per_animal], rng, resamples)
     means = means[np.isfinite(means)]
     low, high = _percentiles(means, level) if len(means) else (np.nan, np.nan)
     sides = (1 + (means <= expected).sum(), 1 + (means >= expected).sum())
@@ -135,17 +203,11 @@ def ask(
     return Answer(question, name, effect, value, low, high, p, *count(table), level)
 
 
-def _resampled(per_animal: list[np.ndarray], rng, resamples: int, statistic: Callable) -> np.ndarray:
-    """Means over drawn animals of a statistic of their neurons, drawn anew, (resamples,)."""
-    M = len(per_animal)
-    drawn, values = rng.integers(M, size=(resamples, M)), np.empty((resamples, M))
-    for animal, own in enumerate(per_animal):
-        where = drawn == animal
-        if statistic is np.mean:
-            values[where] = _resampled_means(own, int(where.sum()), rng)
-        else:
-            values[where] = [statistic(own[rng.integers(len(own), size=len(own))]) for _ in range(where.sum())]
-    return values.mean(axis=1)
+def _resampler(own: np.ndarray, rng: np.random.Generator, statistic: Callable) -> Callable[[int], np.ndarray]:
+    """k -> the statistic (k,) of one animal's neurons, drawn anew k times."""
+    if statistic is np.mean:
+        return lambda k: _resampled_means(own, k, rng)
+    return lambda k: np.array([statistic(own[rng.integers(len(own), size=len(own))]) for _ in range(k)])
 
 
 def bootstrap_correlation(

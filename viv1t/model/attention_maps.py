@@ -11,15 +11,21 @@ sequences. Memory is that of the result.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from viv1t.errors import UserError
 from viv1t.estimators.attention import fold, rollout_step
 from viv1t.model.attention import rotated_heads
 from viv1t.model.build import Model
+from viv1t.model.cores import CORES, v1t
+from viv1t.model.cores.core import Core
+from viv1t.model.cores.v1t import V1TCore
 from viv1t.model.cores.vivit import ViViTCore
-from viv1t.model.transformer import Block, Transformer
+from viv1t.model.transformer import Block
 
 
 class AttentionMaps:
@@ -29,7 +35,7 @@ class AttentionMaps:
     time (B, locations, blocks, heads, T', T') at the chosen places of the grid (flat indices)
 
     With rollout both are rolled out, (B, frames, P, P) and (B, locations, T', T'). None where nothing was chosen, and
-    without blocks. Register tokens are cut, so rows of `space` add up to less than 1 where there are any.
+    without blocks. Register and class tokens are cut, so rows of `space` add up to less than 1 where there are any.
     """
 
     def __init__(self):
@@ -37,8 +43,42 @@ class AttentionMaps:
         self.time: np.ndarray | None = None
 
 
+class Patches(NamedTuple):
+    """Where the patches of a core lie: pixels (left, right, top, bottom) of zeros around the frame (H, W)."""
+
+    size: int
+    stride: int
+    pad: tuple[int, int, int, int]
+    frame_size: tuple[int, int]
+
+
+def patches_of(core: ViViTCore | V1TCore) -> Patches:
+    if isinstance(core, V1TCore):
+        return Patches(core.config.patch_size, core.config.patch_stride, (0, 0, 0, 0), core.frame_size)
+    patches = core.tokenizer.tokenizer
+    return Patches(patches.size, patches.stride, patches.pad, patches.frame_size)
+
+
+def stacks(core: ViViTCore | V1TCore) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Blocks in space, within frames, and blocks in time, at places."""
+    if isinstance(core, V1TCore):
+        return core.blocks, nn.ModuleList()
+    return core.vivit.spatial_transformer.blocks, core.vivit.temporal_transformer.blocks
+
+
+def require_transformer(model: Model, *kinds: type[Core]) -> None:
+    """UserError for twins whose core is none of these kinds (by default of those whose attention is recorded)."""
+    kinds = kinds or (ViViTCore, V1TCore)
+    if not isinstance(model.core, kinds):
+        names = [name for name, core in CORES.items() if issubclass(core, kinds)]
+        raise UserError(
+            f"this is for twins with --core {' or '.join(names)}; this one has --core {model.config.core}. "
+            "Name another run (--output_dir)."
+        )
+
+
 @torch.no_grad()
-def block_attention(block: Block, x: torch.Tensor) -> torch.Tensor:
+def block_attention(block: Block | v1t.Block, x: torch.Tensor) -> torch.Tensor:
     """Attention (R, heads, n, n) float32 of a block to the sequences (R, n, D) that enter it."""
     u = block.norm(x)
     q, k, _ = rotated_heads(block.projections(u), block.turns(u, 0), block.heads)
@@ -52,7 +92,7 @@ def block_attention(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def record_attention(
-    core: ViViTCore, frames: Sequence[int] = (), locations: Sequence[int] = (), rollout: str | None = None
+    core: ViViTCore | V1TCore, frames: Sequence[int] = (), locations: Sequence[int] = (), rollout: str | None = None
 ) -> Iterator[AttentionMaps]:
     """Record spatial attention at `frames` and temporal attention at `locations` in passes made inside the context.
 
@@ -61,12 +101,12 @@ def record_attention(
     ValueError for longer trials and for frames or places that do not exist.
     """
     maps, (rows, columns) = AttentionMaps(), core.grid
-    space = _Recorder(core.vivit.spatial_transformer, frames, "frame", rollout)
-    time = _Recorder(core.vivit.temporal_transformer, locations, "location", rollout)
+    in_space, in_time = stacks(core)
+    space, time = _Recorder(in_space, frames, "frame", rollout), _Recorder(in_time, locations, "location", rollout)
 
     def begin(_, inputs: tuple) -> None:
         B, T = len(inputs[0]), core.output_frames(inputs[0].shape[2])
-        if core.tokenizer.max_tokens < T:
+        if core.output_frames(core.max_frame) < T:
             raise ValueError(f"attention is recorded in trials of at most {core.max_frame} frames")
         space.begin(B, T, rows * columns)
         time.begin(B, rows * columns, T)
@@ -83,12 +123,12 @@ def record_attention(
             handle.remove()
 
 
-def as_images(core: ViViTCore, values: np.ndarray) -> np.ndarray:
+def as_images(core: ViViTCore | V1TCore, values: np.ndarray) -> np.ndarray:
     """Attention (..., P) to the patches of a core as images (..., H, W) in multiples of uniform attention.
 
     Overlapping patches are averaged; 1 where no patch lies. What register tokens got is left out.
     """
-    patches = core.tokenizer.tokenizer
+    patches = patches_of(core)
     relative = values / values.mean(axis=-1, keepdims=True)
     grid = relative.reshape(*values.shape[:-1], *core.grid)
     return np.nan_to_num(fold(grid, patches.size, patches.stride, patches.pad, patches.frame_size), nan=1.0)
@@ -112,8 +152,8 @@ def places_read(
 class _Recorder:
     """Looks at the sequences that enter each block of a stack, chunk after chunk, and keeps the chosen ones."""
 
-    def __init__(self, stack: Transformer, chosen: Sequence[int], kind: str, rollout: str | None):
-        self.blocks, self.chosen, self.kind, self.rollout = list(stack.blocks), list(chosen), kind, rollout
+    def __init__(self, blocks: nn.ModuleList, chosen: Sequence[int], kind: str, rollout: str | None):
+        self.blocks, self.chosen, self.kind, self.rollout = list(blocks), list(chosen), kind, rollout
 
     def handles(self) -> list:
         if not self.chosen:

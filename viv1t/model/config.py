@@ -74,6 +74,8 @@ def add_model_options(parser: argparse.ArgumentParser, core: str, readout: str) 
     add_options(parser, ShifterConfig, "shifter", "shifter_")
     if not READOUTS[readout].local:
         parser.set_defaults(shifter_mode="none")
+        (mode,) = (action for action in parser._actions if action.dest == "shifter_mode")
+        mode.help = f"{mode.help.split(':')[0]}: none, since this readout reads no positions"
 
 
 def _known(kind: str, name: str, table: dict) -> str:

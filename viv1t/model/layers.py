@@ -1,5 +1,7 @@
 """Small layers shared by tokeniser and transformer."""
 
+import contextlib
+
 import numpy as np
 import torch
 from torch import nn
@@ -13,6 +15,16 @@ ACTIVATIONS = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
+
+
+def is_autocast(device: torch.device) -> bool:
+    """Whether autocast is on; tensors without memory, on which costs are counted, know none."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
+
+
+def full_precision(device: torch.device):
+    """A context without autocast."""
+    return torch.autocast(device.type, enabled=False) if is_autocast(device) else contextlib.nullcontext()
 
 
 class DynamicTanh(nn.Module):
@@ -63,7 +75,7 @@ class Dropout(nn.Module):
         """linear(dropout(x)), with `rectify` of the positive part of x; the factor goes into the weights."""
         if not self.has_cheap_masks(x):
             return linear(self(F.relu(x) if rectify else x))
-        return F.linear(self.unscaled(x, rectify), linear.weight / (1 - self.p))
+        return F.linear(self.unscaled(x, rectify), linear.weight / (1 - self.p), linear.bias)
 
 
 INTEGERS = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}

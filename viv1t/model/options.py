@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from viv1t.cli import Words, number, numbers, option, switch
+from viv1t.errors import UserError
 
 BEHAVIOR = Words("none", "behavior", "behavior_pupil", "additive")
 POSITIONS = Words(
@@ -32,7 +33,7 @@ odd = number(int, 1, odd=True)
 
 @dataclass(frozen=True)
 class ViViTConfig:
-    """Factorised video transformer; defaults are those of the published model (flags `--core_<field>`)."""
+    """Factorised video transformer; defaults are those of the published model."""
 
     behavior_mode: str = option(
         "behavior_pupil",
@@ -198,18 +199,35 @@ class Stacked2dConfig:
         "layers after the first: full, depth-separable, or attention among the pixels under the kernel",
         Words("full", "separable", "attention"),
     )
-    skip: int = option(0, "layers before a layer whose outputs it sees, too; 0: none", number(int, 0))
+    skip: int = option(0, "earlier layers whose outputs a layer sees beside the last one's", number(int, 0))
     momentum: float = option(0.9, "momentum of batch normalisation", number(float, 0, 1))
     linear: bool = option(False, "no nonlinearity between layers", flag=True)
     reg_laplace: float = option(0.0, "weight of the Laplace penalty on the first kernels", weight)
     reg_group: float = option(0.0, "weight of the group sparsity of the other kernels", weight)
+
+    def __post_init__(self):
+        if self.reg_group and self.convolution == "attention":
+            raise UserError("--core_reg_group is of kernels, which --core_convolution attention has none of.")
 
 
 @dataclass(frozen=True)
 class DwiseConfig:
     """Depth-wise (2+1)-D inverted residual blocks, after the design that won Sensorium 2023 (DwiseNeuro)."""
 
-    behavior_mode: str = option("behavior_pupil", "traces given as constant image channels", CHANNELS)
+    behavior_mode: str = option(
+        "behavior_pupil",
+        "traces given as constant image channels; with --core_stem energy all four, embedded and added to every place",
+        CHANNELS,
+    )
+    stem: str = option(
+        "pixel",
+        "first layer: channels mixed pixel by pixel, as in the competition, or (energy) motion energy of patches that "
+        "start as space-time Gabors, as of --core vivit --core_patch_mode energy",
+        Words("pixel", "energy"),
+    )
+    stem_size: int = option(10, "height and width of the patches of --core_stem energy, pixels", count)
+    stem_stride: int = option(4, "stride of these patches, pixels", count)
+    stem_frames: int = option(18, "length of these patches, frames", count)
     widths: str = option("64,64,64,64,128,128,128,256,256", "channels of each block", numbers)
     strides: str = option("2,1,1,1,2,1,1,1,1", "spatial stride of each block", numbers)
     spatial_kernel: int = option(3, "height and width of the depth-wise kernels (odd)", odd)
@@ -226,10 +244,21 @@ class DwiseConfig:
     pool: bool = option(False, "average over space before these layers, for --readout conv", switch)
     causal: bool = option(True, "a frame sees the past only; 0: also what follows, as in the competition", switch)
 
+    def __post_init__(self):
+        blocks, strides = (len(text.split(",")) for text in (self.widths, self.strides))
+        if blocks != strides:
+            raise UserError(f"--core_widths is of {blocks} blocks, --core_strides of {strides}: give each block both.")
+        width = int(self.widths.split(",")[-1])
+        if self.cortex_layers and (width % self.cortex_groups or self.cortex_dim % self.cortex_groups):
+            raise UserError(
+                f"--core_cortex_groups {self.cortex_groups} does not divide the last of --core_widths ({width}) and "
+                f"--core_cortex_dim {self.cortex_dim}."
+            )
+
 
 @dataclass(frozen=True)
 class LinearConfig:
-    """A weight and an offset for every pixel and channel: the frame itself as feature map."""
+    """The frame itself as feature map, with a weight and an offset for every pixel and channel."""
 
     behavior_mode: str = option("behavior", "traces given as constant image channels", CHANNELS)
 
@@ -237,6 +266,11 @@ class LinearConfig:
 @dataclass(frozen=True)
 class RandomConfig:
     """Random numbers instead of features: what a readout alone reaches."""
+
+
+@dataclass(frozen=True)
+class LargeRandomConfig(RandomConfig):
+    """The same beside a tensor that fills 60 % of a GPU: a test of its memory."""
 
 
 CORES = {
@@ -249,7 +283,7 @@ CORES = {
     "stacked2d": Stacked2dConfig,
     "linear": LinearConfig,
     "random": RandomConfig,
-    "large_random": RandomConfig,
+    "large_random": LargeRandomConfig,
 }
 CoreConfig = (
     ViViTConfig
@@ -266,7 +300,7 @@ CoreConfig = (
 
 @dataclass(frozen=True)
 class GaussianConfig:
-    """Gaussian readout (Lurz et al. 2021): a position and a feature vector per neuron (flags `--readout_<field>`)."""
+    """Gaussian readout (Lurz et al. 2021): a position and a feature vector per neuron."""
 
     local: ClassVar[bool] = True  # reads at positions, which gaze can shift
     grid_mode: str = option(
@@ -280,7 +314,7 @@ class GaussianConfig:
     )
     features: str = option(
         "uniform",
-        "initial features: equal, or (ridge) the regression of responses on the core's first feature maps",
+        "initial features: equal, or (ridge) the regression of responses on the core's feature maps",
         Words("uniform", "ridge"),
     )
     covariance: str = option("full", "shape of the sampling noise", Words("full", "uncorrelated", "isotropic"))
@@ -355,7 +389,7 @@ ReadoutConfig = (
 
 @dataclass(frozen=True)
 class ShifterConfig:
-    """Gaze shifter: a small network per mouse (flags `--shifter_<field>`)."""
+    """Gaze shifter: a small network per mouse."""
 
     mode: str = option("pupil", "input of the shifter", Words("none", "pupil", "behavior_pupil"))
     layers: int = option(3, "layers", count)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from viv1t.constants import HEIGHT, WIDTH
 from viv1t.errors import UserError
 from viv1t.model.gabors import start_as_gabors
-from viv1t.model.layers import NORMS, drop_tokens
+from viv1t.model.layers import NORMS, drop_tokens, full_precision, is_autocast
 from viv1t.model.normalisation import COPIES, DivisiveNormalisation
 from viv1t.model.options import ViViTConfig
 from viv1t.model.positions import TIME_TABLES, sincos_2d, sinusoid
@@ -165,7 +165,7 @@ class PatchEmbedding(nn.Module):
             if self.norm_name == "layernorm":
                 weight = weight - weight.mean(dim=1, keepdim=True)
         weight = weight.view(len(weight), self.channels, self.frames, self.size, self.size)
-        with torch.autocast(weight.device.type, enabled=False):
+        with full_precision(weight.device):
             traces = torch.einsum("dctyx,iy->dctix", weight[:, 1:], self.rows_inside)
             traces = torch.einsum("dctix,jx->ctijd", traces, self.columns_inside).flatten(2)
         return Kernels(weight[:, 0].contiguous(memory_format=torch.channels_last), traces, constant)
@@ -177,7 +177,7 @@ class PatchEmbedding(nn.Module):
     def convolve_video(self, video: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Padded (B, 1, T, H, W) with kernel (D, frames, rows, columns) -> (B, T', P, D) float32."""
         B = len(video)
-        if torch.is_autocast_enabled(video.device.type):  # before the frames are repeated, not after
+        if is_autocast(video.device):  # before the frames are repeated, not after
             video = video.to(torch.get_autocast_dtype(video.device.type))
         windows = video[:, 0].unfold(1, self.frames, self.frame_stride)  # (B, T', H, W, frames), a view
         windows = windows.flatten(0, 1).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
@@ -219,13 +219,13 @@ class PatchEmbedding(nn.Module):
 
     def convolve_traces(self, traces: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         """Traces (B, C, T) that fill each frame and are zero outside it, with (C, frames, h w D) -> (B, T', h w D)."""
-        with torch.autocast(traces.device.type, enabled=False):
+        with full_precision(traces.device):
             windows = traces.float().unfold(2, self.frames, self.frame_stride).transpose(1, 2)  # (B, T', C, frames)
             return windows.flatten(2) @ kernel.flatten(0, 1)
 
     def inverse_deviation(self, video: torch.Tensor, traces: torch.Tensor, front: int) -> torch.Tensor:
         """1 / sqrt(patch variance or mean square + eps), (B, T', P, 1), summed in float64 against cancellation."""
-        with torch.autocast(video.device.type, enabled=False):
+        with full_precision(video.device):
             kind = torch.float32 if video.device.type == "mps" else torch.float64
             video, traces = video[:, 0].to(kind), traces.to(kind)
             pixels = torch.outer(self.rows_inside.sum(1), self.columns_inside.sum(1)).to(kind)
@@ -317,7 +317,7 @@ class Tokenizer(nn.Module):
         """See `PatchEmbedding.project`; None where `embed_windows` does better without, for so many windows."""
         patches = self.tokenizer
         pays = windows >= SHARED_FRAMES * len(frames) and patches.norm_name == "none"
-        if not pays or torch.is_autocast_enabled(frames.device.type):  # where sums of rounded parts would be coarse
+        if not pays or is_autocast(frames.device):  # where sums of rounded parts would be coarse
             return None
         return patches.project(frames, kernels, region)
 

@@ -225,32 +225,37 @@ class Transformer(nn.Module):
         return x
 
 
-def chunked(stack, x: torch.Tensor, registers, chunk: int, grad_checkpointing: bool) -> torch.Tensor:
+def chunked(
+    stack, x: torch.Tensor, registers, chunk: int, grad_checkpointing: bool, *beside: torch.Tensor
+) -> torch.Tensor:
     """Run a stack on `chunk` sequences at a time; with checkpointing only the input of each chunk is kept.
+
+    registers: whatever the stack needs for all sequences alike. beside: more tensors with a row for each sequence.
 
     Results are written where they belong at once: many that wait to be joined would keep the memory between them from
     being used again.
     """
-    parts = x.split(max(min(chunk, len(x)), 1))
+    size = max(min(chunk, len(x)), 1)
+    parts = list(zip(*(rows.split(size) for rows in (x, *beside)), strict=True))
     if len(parts) == 1 or (torch.is_grad_enabled() and not grad_checkpointing):
         if torch.is_grad_enabled() and grad_checkpointing:
-            return checkpoint(stack, x, registers, use_reentrant=False)
-        results = [stack(part, registers) for part in parts]
+            return checkpoint(stack, x, registers, *beside, use_reentrant=False)
+        results = [stack(part, registers, *rows) for part, *rows in parts]
         return results[0] if len(results) == 1 else torch.cat(results)
     out = torch.empty_like(x)
-    places = out.split(len(parts[0]))
+    places = out.split(size)
     if not torch.is_grad_enabled():
-        for part, place in zip(parts, places, strict=True):
-            place.copy_(stack(part, registers))
+        for (part, *rows), place in zip(parts, places, strict=True):
+            place.copy_(stack(part, registers, *rows))
         return out
     placed = []
 
-    def run(number: int, part: torch.Tensor) -> torch.Tensor:
+    def run(number: int, part: torch.Tensor, *rows: torch.Tensor) -> torch.Tensor:
         first = number == len(placed)  # not when it is computed again
         placed.extend([number] * first)
-        return _Placed.apply(stack(part, registers), places[number] if first else None)
+        return _Placed.apply(stack(part, registers, *rows), places[number] if first else None)
 
-    return _Joined.apply(out, *(checkpoint(run, *part, use_reentrant=False) for part in enumerate(parts)))
+    return _Joined.apply(out, *(checkpoint(run, i, *part, use_reentrant=False) for i, part in enumerate(parts)))
 
 
 class _Placed(torch.autograd.Function):

@@ -109,12 +109,6 @@ def gradient_arrow(ax: Axes, gradient: np.ndarray, label: str) -> None:
     ax.text(0.03, 0.98, label, transform=ax.transAxes, va="top")
 
 
-def planes(depth_um: np.ndarray, most: int = 20, thickness: float = 25.0) -> np.ndarray:
-    """The imaging plane (N,) of each neuron in um: its depth, or slices of a volume with more than `most` depths."""
-    depth_um = np.asarray(depth_um, dtype=float)
-    return depth_um if len(np.unique(depth_um)) <= most else thickness * np.rint(depth_um / thickness)
-
-
 def strip_by_depth(
     ax: Axes, depth: np.ndarray, values: np.ndarray, planes: Mapping[float, tuple[float, float, float]], label: str
 ) -> None:

@@ -79,6 +79,20 @@ def intervals(ax: Axes, groups: Mapping[str, Mapping[str, tuple[float, float, fl
     ax.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
 
 
+def by_group(ax: Axes, means: pd.DataFrame, mice: pd.DataFrame, middle: float, width: float, color: str, label: str):
+    """A point with its interval in every group, and small ones for single mice spread around it.
+
+    means, mice: `x`, the place of the group, `mean`, `low` and `high`; mice has several rows for each x. The points
+    lie around x + middle within `width`.
+    """
+    number, of = mice.groupby("x").cumcount() + 1, mice.groupby("x")["x"].transform("size") + 1
+    places = (means["x"] + middle, mice["x"] + middle + width * (number / of - 0.5))
+    looks = ({"markersize": 4, "elinewidth": 1.4, "label": label, "zorder": 3}, {"markersize": 2, "elinewidth": 0.6})
+    for table, x, look in zip((means, mice), places, looks, strict=True):
+        bars = [table["mean"] - table["low"], table["high"] - table["mean"]]
+        ax.errorbar(x, table["mean"], bars, fmt="o", color=color, alpha=1 if table is means else 0.55, **look)
+
+
 def stacked_traces(ax: Axes, seconds: np.ndarray, lines: Mapping[str, np.ndarray], labels: Sequence[str]) -> None:
     """Named traces (n, T) of n neurons, one neuron above the next, each scaled to the largest value of its traces."""
     n = len(labels)

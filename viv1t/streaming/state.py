@@ -67,6 +67,8 @@ class Stream:
     def reset(self) -> None:
         """Start a new session."""
         self._memory.reset()
+        for voice in self._voices.values():
+            voice.reader.reset()
         self.frames = 0
 
     def step(self, frame, behavior=None, pupil_center=None) -> dict[str, np.ndarray]:

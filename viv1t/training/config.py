@@ -148,13 +148,16 @@ TITLES = {
     "log": "output",
 }
 
-# lr, core_lr, weight_decay, core_weight_decay as published for each core
+# lr, core_lr, weight_decay, core_weight_decay as published for each core; of stacked2d and dwise our own
 RATES = {
     "vivit": (0.0073, 0.0126, 0.6893, 0.0783),
     "v1t": (0.001647, 0.001647, 0.3939, 0.1789),
+    "bvivit": (0.0036, 0.0048, 0.3939, 0.1789),
     "linear": (0.005, 0.005, 0.0, 0.0),
     "gru_baseline": (0.005, 0.005, 0.0, 0.0),
     "fcnn": (0.005, 0.005, 0.0, 0.0),
+    "stacked2d": (0.005, 0.005, 0.0, 0.0),
+    "dwise": (0.002, 0.002, 0.05, 0.05),
 }
 OTHER_RATES = (0.001, 0.001, 0.0, 0.0)
 
@@ -229,7 +232,7 @@ def default_rates(core: str, given: dict) -> dict[str, float]:
     rates = dict(
         zip(("lr", "core_lr", "weight_decay", "core_weight_decay"), RATES.get(core, OTHER_RATES), strict=True)
     )
-    if core != "vivit" and "lr" in given:
+    if rates["core_lr"] == rates["lr"] and "lr" in given:
         rates["core_lr"] = given["lr"]
     return rates
 
@@ -238,7 +241,13 @@ class TrainParser(cli.Parser):
     """Parser whose flags depend on the core and readout that were chosen, by flag, preset or --config."""
 
     def __init__(self, description: str | None = None, **kwargs):
-        super().__init__(description, usage="%(prog)s --output_dir RUN [@preset.txt] [flags]", **kwargs)
+        super().__init__(
+            description,
+            usage="%(prog)s --output_dir RUN [@preset.txt] [flags]",
+            epilog="Listed are the flags of one core and one readout; those of others: --core NAME --readout NAME "
+            f"--help.\n\ncores:\n{summary(CORES)}\n\nreadouts:\n{summary(READOUTS)}",
+            **kwargs,
+        )
 
     def parse_args(self, args: Sequence[str] | None = None, namespace=None):
         chosen, _ = _choices(cli.Parser(prog=self.prog, add_help=False)).parse_known_args(args)
@@ -249,8 +258,21 @@ class TrainParser(cli.Parser):
             self.add_flags(core, readout)
         except UserError as error:
             self.error(str(error))
+        self.chosen = {"core": core, "readout": readout}
         self.set_defaults(**{name: value for name, value in stored.items() if name in self.flags()})
         return super().parse_args(args, namespace)
+
+    def why_unknown(self, name: str) -> str:
+        """Whose flag it is, if not that of the chosen core and readout; else the nearest of all flags."""
+        tables = {"core": CORES, "readout": READOUTS}
+        for kind, table in tables.items():
+            owners = [word for word, config in table.items() if name in flags_of(kind, config)]
+            if owners:
+                return f"{name} is a flag of --{kind} {', '.join(owners)}; this is --{kind} {self.chosen[kind]}."
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        for kind, table in tables.items():
+            flags += [flag for config in table.values() for flag in flags_of(kind, config)]
+        return f"unknown argument {name}{did_you_mean(name, flags)}. See --help."
 
     def add_flags(self, core: str, readout: str) -> None:
         group = self.add_argument_group("model")
@@ -273,6 +295,16 @@ class TrainParser(cli.Parser):
 
     def flags(self) -> set[str]:
         return {action.dest for action in self._actions} - set(TRANSIENT)
+
+
+def flags_of(kind: str, config: type) -> list[str]:
+    """The flags of a core or readout."""
+    return [f"--{kind}_{field.name}" for field in dataclasses.fields(config)]
+
+
+def summary(table: dict[str, type]) -> str:
+    """What there is to choose from, with the first line of each docstring."""
+    return "\n".join(f"  {name:<14} {config.__doc__.strip().splitlines()[0]}" for name, config in table.items())
 
 
 def _choices(parser, core: str | None = None, readout: str | None = None):

@@ -8,6 +8,7 @@ from torch import nn
 from viv1t.constants import HEIGHT, WIDTH
 from viv1t.errors import UserError
 from viv1t.model.options import CoreConfig
+from viv1t.model.transformer import autocast
 
 CHANNELS = {"none": 1, "behavior": 3, "behavior_pupil": 5}  # C that `as_channels` gives
 
@@ -33,7 +34,7 @@ class Core(nn.Module):
 
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         """(B, 1, T, H, W), (B, 2, T), (B, 2, T), transformed -> the last T' frames, (B, T', h, w, D) float32."""
-        with torch.autocast(video.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+        with autocast(video.device, self.autocast_dtype):
             return self.maps(video, behavior, pupil_center).float()
 
     def maps(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
@@ -85,7 +86,7 @@ class Core(nn.Module):
         from torch.utils.flop_counter import FlopCounterMode
 
         core, saved = copy.deepcopy(self).to("meta").train(), {}
-        core.autocast_dtype = None
+        core.autocast_dtype, core.grad_checkpointing = None, False
         inputs = [torch.empty(1, *s, device="meta") for s in ((1, frames, *self.frame_size), (2, frames), (2, frames))]
 
         def keep(tensor: torch.Tensor) -> torch.Tensor:

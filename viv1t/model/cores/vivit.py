@@ -17,6 +17,13 @@ CPU_CHUNK_TOKENS = 6000  # a chunk's activations stay in a core's caches
 GPU_CHECKPOINT_TOKENS = 1 << 18  # with checkpointing, a chunk's activations are the peak
 
 
+def chunk_tokens(device: torch.device, grad_checkpointing: bool) -> int:
+    """Tokens that a stack computes at a time; 0: all."""
+    if device.type == "cpu":
+        return CPU_CHUNK_TOKENS
+    return GPU_CHECKPOINT_TOKENS if grad_checkpointing else 0
+
+
 class ViViTCore(Core):
     """Tokeniser and factorised transformer; output (B, T', h, w, D) float32, channels last.
 
@@ -37,7 +44,7 @@ class ViViTCore(Core):
 
     def forward(self, video: torch.Tensor, behavior: torch.Tensor, pupil_center: torch.Tensor) -> torch.Tensor:
         device = video.device
-        chunk = self.chunk_tokens(device) if device.type == "cpu" or self.grad_checkpointing else 0
+        chunk = chunk_tokens(device, self.grad_checkpointing)
         with autocast(device, self.autocast_dtype):
             x = self.embed(video, behavior, pupil_center)  # (B, T', P, D)
             if x.shape[1] <= self.tokenizer.max_tokens or self.vivit.window is not None:
@@ -79,7 +86,7 @@ class ViViTCore(Core):
     @staticmethod
     def chunk_tokens(device: torch.device) -> int:
         """Tokens that a stack computes at a time, where it computes them in chunks."""
-        return CPU_CHUNK_TOKENS if device.type == "cpu" else GPU_CHECKPOINT_TOKENS
+        return chunk_tokens(device, True)
 
     def shares(self, frames: int) -> bool:
         """Whether patterns in trials of so many frames can share a prelude: causal, and no longer than the codes."""

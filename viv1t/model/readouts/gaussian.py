@@ -4,12 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from viv1t.model.options import GaussianConfig
-from viv1t.model.readouts.readout import Readout
-
-CHUNK_ELEMENTS = 1 << 23  # sampled features held at once: 32 MiB
+from viv1t.model.readouts.readout import CHUNK_ELEMENTS, FrameReader, Readout, in_chunks
 
 
 class GaussianReadout(Readout):
@@ -33,15 +30,23 @@ class GaussianReadout(Readout):
             self._mu = nn.Parameter(torch.empty(1, N, 1, 2).uniform_(-0.2, 0.2))
         else:
             source = torch.as_tensor(np.asarray(coordinates)[:, : 2 if config.grid_mode == "xy" else 3]).float()
-            source = source - source.mean(dim=0, keepdim=True)
-            self.register_buffer("source_grid", source / source.abs().max().clamp_min(1e-6))
-            self.mu_transform = nn.Sequential(nn.Linear(source.shape[1], 30), nn.ELU(), nn.Linear(30, 2), nn.Tanh())
+            planes = self.planes(np.asarray(coordinates))
+            self.register_buffer("source_grid", centred(source, planes))
+            self.mu_transform = self.position_map(source.shape[1], planes)
         s = config.init_sigma
         shape = {"full": (1, N, 2, 2), "uncorrelated": (1, N, 1, 2), "isotropic": (1, N, 1, 1)}[config.covariance]
         constant = torch.full(shape, s)
         self.sigma = nn.Parameter(torch.empty(shape).uniform_(-s, s) if config.covariance == "full" else constant)
         self.features = nn.Parameter(torch.full((1, dim, N), 1 / dim))
         self.bias = self.make_bias(mean_response)
+
+    def planes(self, coordinates: np.ndarray) -> np.ndarray:
+        """Which map (N,) gives a neuron's position."""
+        return np.zeros(len(coordinates), dtype=int)
+
+    def position_map(self, inputs: int, planes: np.ndarray) -> nn.Module:
+        """Cortical coordinates (N, inputs), centred -> positions (N, 2)."""
+        return position_network(inputs)
 
     @property
     def mu(self) -> torch.Tensor:
@@ -109,18 +114,11 @@ class GaussianReadout(Readout):
         features, bias = self.weights(neurons)
         z = z.reshape(B * T, *z.shape[2:])
         grid = self.positions(B, T, shifts, neurons)
-        step = max(CHUNK_ELEMENTS // max(features.numel(), 1), 1)
-        maps = z.split(step)
-        grids = [grid] * len(maps) if len(grid) == 1 else grid.split(step)
-        if torch.is_grad_enabled() and len(maps) > 1:
-            parts = [checkpoint(read, *part, features, use_reentrant=False) for part in zip(maps, grids, strict=True)]
-        else:
-            parts = [read(*part, features) for part in zip(maps, grids, strict=True)]
-        y = torch.cat(parts).view(B, T, -1)
+        y = in_chunks(lambda *part: read(*part, features), features.numel(), z, grid).view(B, T, -1)
         return (y if bias is None else y + bias).transpose(1, 2)
 
 
-class Reader:
+class Reader(FrameReader):
     """A readout in evaluation, for one frame after another: positions are worked out when the gaze moves."""
 
     @torch.inference_mode()
@@ -171,6 +169,20 @@ class PlaceReader:
     def read(self, z: torch.Tensor) -> torch.Tensor:
         products = torch.bmm(self.weights, z.permute(1, 2, 0)).flatten(0, 1)  # (places * most, R)
         return products[self.rows].unflatten(0, (-1, 4)).sum(1).T
+
+
+def position_network(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, 30), nn.ELU(), nn.Linear(30, 2), nn.Tanh())
+
+
+def centred(source: torch.Tensor, planes: np.ndarray) -> torch.Tensor:
+    """Coordinates (N, 2 or 3) around the mean of each plane (N,), in multiples of the plane's largest distance."""
+    found = torch.empty_like(source)
+    for plane in np.unique(planes):
+        of_plane = torch.as_tensor(planes == plane)
+        around = source[of_plane] - source[of_plane].mean(dim=0, keepdim=True)
+        found[of_plane] = around / around.abs().max().clamp_min(1e-6)
+    return found
 
 
 def read(z: torch.Tensor, grid: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

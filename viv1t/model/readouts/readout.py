@@ -1,10 +1,15 @@
 """What every readout is: feature maps -> the responses of one mouse, before the output activation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from viv1t.model.options import ReadoutConfig
+
+CHUNK_ELEMENTS = 1 << 23  # read features held at once: 32 MiB
 
 
 class Readout(nn.Module):
@@ -31,6 +36,12 @@ class Readout(nn.Module):
             mean = torch.as_tensor(mean_response, dtype=torch.float32).clone()
         return nn.Parameter(mean)
 
+    def with_bias(self, y: torch.Tensor, neurons: torch.Tensor | None = None) -> torch.Tensor:
+        """What (B, T', N) neurons read, plus their biases, as (B, N, T')."""
+        if self.bias is not None:
+            y = y + (self.bias if neurons is None else self.bias[neurons])
+        return y.transpose(1, 2)
+
     def forward(
         self, z: torch.Tensor, shifts: torch.Tensor | None = None, neurons: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -55,7 +66,24 @@ class FrameReader:
     def __init__(self, readout: Readout, neurons: torch.Tensor):
         self.readout, self.neurons = readout, neurons
 
+    def reset(self) -> None:
+        """Back to before the first frame, for readers that count them."""
+
     @torch.inference_mode()
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         """Feature maps (R, h, w, D) -> (R, N) before the output activation."""
         return self.readout(z[:, None], None, self.neurons)[..., 0]
+
+
+def in_chunks(read: Callable[..., torch.Tensor], elements: int, *rows: torch.Tensor) -> torch.Tensor:
+    """`read` of a few rows of tensors at a time, for which it holds `elements` numbers a row; (R, ...) -> (R, N).
+
+    Tensors of one row go with all. With gradients, what a chunk holds is computed again in the backward pass.
+    """
+    step = max(CHUNK_ELEMENTS // max(elements, 1), 1)
+    chunks = [x.split(step) for x in rows]
+    most = len(chunks[0])
+    chunks = zip(*(x * most if len(x) < most else x for x in chunks), strict=True)
+    if torch.is_grad_enabled() and most > 1:
+        return torch.cat([checkpoint(read, *chunk, use_reentrant=False) for chunk in chunks])
+    return torch.cat([read(*chunk) for chunk in chunks])
