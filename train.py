@@ -86,7 +86,6 @@ def build_task(config: TrainConfig) -> ResponseTask:
 def train(task: ResponseTask, config: TrainConfig, run_dir: Path) -> None:
     """Fit, then score the best weights."""
     if not config.run.restore and not checkpoint_path(run_dir, "last").exists():
-        task.recalibrate(0)
         start_readouts(task.model, task.data, task.transforms, trained_core=bool(config.run.pretrained_core))
     rates = config.optimizer
     groups = parameter_groups(

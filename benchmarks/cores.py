@@ -43,9 +43,9 @@ CORES = {
     "--core_emb_dim 64 --core_mlp_dim 128 --core_p_dropout 0 --core_t_dropout 0",
     "bvivit": "--core bvivit --core_behavior_mode behavior_pupil_cross --core_patch_mode conv "
     "--core_use_causal_attention --core_spatial_patch_size 10 --core_spatial_patch_stride 4 "
-    "--core_temporal_patch_size 18 --core_spatial_depth 1 --core_temporal_depth 1 --core_emb_dim 64 --core_num_heads 2 "
-    "--core_head_dim 32 --core_ff_dim 128 --core_p_dropout 0 --core_mha_dropout 0 --core_ff_dropout 0 "
-    "--core_drop_path 0",
+    "--core_temporal_patch_size 18 --core_spatial_depth 1 --core_temporal_depth 1 --core_emb_dim 64 "
+    "--core_num_heads 2 --core_head_dim 32 --core_ff_dim 128 --core_p_dropout 0 --core_mha_dropout 0 "
+    "--core_ff_dropout 0 --core_drop_path 0",
     "linear": "--core linear --core_behavior_mode behavior_pupil",
     "random": "--core random",
 }

@@ -25,6 +25,7 @@ from viv1t.study import Run, call, mean_interval, train_all
 PRESET = "@presets/demo.txt"
 ARMS = {"frozen core": "--pretrained_core {core} --core_lr 0", "from scratch": ""}
 COLOURS = dict(zip(ARMS, (style.BLUE, style.ORANGE), strict=True))
+UNITS = {"minutes": "min", "neurons": "neurons"}
 TIER = "live_main"
 
 
@@ -126,7 +127,7 @@ def draw(table: pd.DataFrame, args, ceiling: float):
         ax.set_xticks(sorted(points[name].unique()), [f"{x:g}" for x in sorted(points[name].unique())])
         ax.minorticks_off()
         ax.set_xlabel(labels[name])
-        ax.set_title(f"{value:g} {fixed}, {len(args.seeds)} seeds", loc="left")
+        ax.set_title(f"{value:g} {UNITS[fixed]}, {len(args.seeds)} seeds", loc="left")
     axes.flat[0].set_ylabel("correlation, test movies")
     axes.flat[0].legend(frameon=False)
     axes.flat[1].annotate("true rate", (1, ceiling), xycoords=("axes fraction", "data"), ha="right", va="bottom")
@@ -150,7 +151,7 @@ def get_parser() -> cli.Parser:
         "--neurons", type=cli.number(int, 1), nargs="+", default=[30, 100, 300], help="of the other curve"
     )
     parser.add_argument("--of_minutes", type=cli.number(float, 0), default=4, help="along it (default: 4)")
-    parser.add_argument("--steps", type=cli.number(int, 1), default=240, help="of every training (default: 240)")
+    parser.add_argument("--steps", type=cli.number(int, 1), default=160, help="of every training (default: 160)")
     parser.add_argument("--validations", type=cli.number(int, 1), default=5, help="during each (default: 5)")
     parser.add_argument("--crop_frame", type=cli.number(int, 51), default=100, help="of a clip (default: 100)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")

@@ -160,7 +160,7 @@ def test_softplus_starts_where_it_is_told(beta):
     rates = torch.tensor([0.01, 0.3, 2.0])
     torch.testing.assert_close(activation(pre_activation(rates, "softplus", beta)), rates, rtol=1e-3, atol=1e-4)
     model = small_model(output_mode="softplus", softplus_beta=beta)
-    assert float(model.output_activation["A"].log_beta.exp()) == pytest.approx(beta)
+    assert model.output_activation["A"].log_beta.exp().item() == pytest.approx(beta)
 
 
 def test_batch_statistics_belong_to_the_weights_that_are_evaluated(mice):
@@ -169,7 +169,7 @@ def test_batch_statistics_belong_to_the_weights_that_are_evaluated(mice):
              "core_spatial_input_kernel": 3, "core_temporal_input_kernel": 3, "device": "cpu"}  # fmt: skip
     config = TrainConfig.from_flags(flags)
     task = ResponseTask(run.build(config, mice, {}), mice, config, torch.device("cpu"))
-    norm = next(m for m in task.model.core.modules() if isinstance(m, nn.BatchNorm3d))
+    norm = next(m for m in task.model.core.modules() if isinstance(m, nn.BatchNorm2d))
     seen = []
     handle = norm.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].detach()))
     before = norm.momentum
