@@ -18,6 +18,7 @@ run python predict.py --data_dir data/simulated --output_dir runs/demo \
 run python misc/visualize_training.py --output_dir runs/demo
 run python evaluate.py --data_dir data/simulated --output_dir runs/demo
 run python misc/visualize_performance.py --output_dir runs/demo
+run python misc/visualize_groups.py --output_dir runs/demo
 run python misc/visualize_traces.py --data_dir data/simulated --output_dir runs/demo
 run python tuning_retinotopy/predict_noise.py --output_dir runs/demo
 run python tuning_retinotopy/fit_aRFs.py --output_dir runs/demo
