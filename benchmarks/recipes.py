@@ -1,7 +1,7 @@
 """What each option of the training recipe changes, on simulated mice: same movies, same epochs, several seeds.
 
-One option at a time is changed in the demo's preset. The last rows are the published settings at the preset's size: as
-many epochs, and as many as they need to have used the preset's processor time.
+One option at a time is changed. The base is the demo's preset with the published output activation, ELU + 1. The last
+rows are the published settings at the same size: as many epochs, and as many as the base's processor time allows.
 
     python data/simulate.py --data_dir data/study --mice 3 --clips 4 --repeats 4 --bonus_repeats 0
     python benchmarks/recipes.py --data_dir data/study       # hours on two cores; goes on where it was stopped
@@ -17,7 +17,7 @@ import pandas as pd
 from viv1t import cli, io
 from viv1t.study import Run, markdown, mean_interval, train_all
 
-BASE = "@presets/demo.txt --eval_every 1"
+BASE = "@presets/demo.txt --output_mode elu --eval_every 1"
 TWO = "--core_spatial_depth 2 --core_temporal_depth 2"
 # published settings, but for sizes: those of the demo's preset
 PAPER = (
@@ -26,7 +26,7 @@ PAPER = (
     "--core_spatial_patch_stride 4 --core_temporal_patch_size 18"
 )
 RECIPES = {  # flags that are added to BASE
-    "preset": "",
+    "base": "",
     "softplus, beta from 0.07": "--output_mode softplus --softplus_beta 0.07",
     "loss from frame 20": "--loss_skip 20",
     "CutMix, half of the clips": "--cutmix 0.5",
@@ -39,7 +39,7 @@ RECIPES = {  # flags that are added to BASE
     "two blocks, depth 0.2": f"{TWO} --core_drop_path 0.2",
     "two blocks, depth 0 to 0.4": f"{TWO} --core_drop_path 0.4 --core_drop_path_schedule linear",
 }
-REFERENCE = {  # what a recipe is compared with, if not the preset
+REFERENCE = {  # what a recipe is compared with, if not the base
     "two blocks, depth 0.2": "two blocks each",
     "two blocks, depth 0 to 0.4": "two blocks each",
     "published noise, once a clip": "published noise",
@@ -80,13 +80,13 @@ def run_of(args, name: str, seed: int, flags: str) -> Run:
 
 
 def equal_time(args, runs: dict[tuple[str, int], Run]) -> dict[tuple[str, int], Run]:
-    """The published settings with as many epochs as the preset's processor time allows, rounded up."""
+    """The published settings with as many epochs as the base's processor time allows, rounded up."""
     found = {}
     for seed in args.seeds:
-        if ("preset", seed) in runs and ("published settings", seed) in runs:
-            preset, paper = runs["preset", seed], runs["published settings", seed]
-            epochs = int(np.ceil(args.epochs * preset.cost()["seconds"] / paper.cost()["seconds"]))
-            name = "published settings, time of the preset"
+        if ("base", seed) in runs and ("published settings", seed) in runs:
+            base, paper = runs["base", seed], runs["published settings", seed]
+            epochs = int(np.ceil(args.epochs * base.cost()["seconds"] / paper.cost()["seconds"]))
+            name = "published settings, time of the base"
             found[name, seed] = run_of(args, name, seed, " ".join([*paper.flags, "--epochs", str(epochs)]))
     return found
 
@@ -106,7 +106,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     seconds = table.groupby("recipe")["seconds"].mean()
     rows = []
     for name in dict.fromkeys(table["recipe"]):
-        reference = REFERENCE.get(name, "preset")
+        reference = REFERENCE.get(name, "base")
         row = {"recipe": name, "seeds": int(values[name].count()), "correlation": interval(values[name].dropna(), 4)}
         change = "-"
         if name != reference and reference in values:

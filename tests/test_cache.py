@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections import namedtuple
 
 import h5py
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from viv1t.data.cache import open_cache
 from viv1t.data.recording import Recording
@@ -149,6 +151,7 @@ def test_a_failing_recording_leaves_no_cache(make_recording):
 
 
 def _build_slowly(folder):
+    tqdm.set_lock(threading.RLock())  # tqdm's own is shared with the parent, which a killed child may leave locked
     trial = Recording.trial
     Recording.trial = lambda self, number: time.sleep(0.05) or trial(self, number)
     open_cache(Recording(folder))
