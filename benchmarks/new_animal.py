@@ -144,12 +144,10 @@ def get_parser() -> cli.Parser:
         "--pretrained_core", type=Path, metavar="RUN", help="a run of the demo's preset to take it from"
     )
     parser.add_argument(
-        "--minutes", type=cli.number(float, 0), nargs="+", default=[1, 2, 4, 8, 20], help="of the curve"
+        "--minutes", type=cli.number(float, 0), nargs="+", default=[1, 4, 20], help="(default: 1 4 20)"
     )
     parser.add_argument("--of_neurons", type=cli.number(int, 1), default=300, help="along it (default: 300)")
-    parser.add_argument(
-        "--neurons", type=cli.number(int, 1), nargs="+", default=[30, 100, 300], help="of the other curve"
-    )
+    parser.add_argument("--neurons", type=cli.number(int, 1), nargs="+", default=[30, 300], help="(default: 30 300)")
     parser.add_argument("--of_minutes", type=cli.number(float, 0), default=4, help="along it (default: 4)")
     parser.add_argument("--steps", type=cli.number(int, 1), default=160, help="of every training (default: 160)")
     parser.add_argument("--validations", type=cli.number(int, 1), default=5, help="during each (default: 5)")

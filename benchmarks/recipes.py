@@ -1,7 +1,7 @@
 """What each option of the training recipe changes, on simulated mice: same movies, same epochs, several seeds.
 
 One option at a time is changed. The base is the demo's preset with the published output activation, ELU + 1. The last
-rows are the published settings at the same size: as many epochs, and as many as the base's processor time allows.
+row has the published settings at the same size.
 
     python data/simulate.py --data_dir data/study --mice 3 --clips 4 --repeats 4 --bonus_repeats 0
     python benchmarks/recipes.py --data_dir data/study       # hours on two cores; goes on where it was stopped
@@ -11,7 +11,6 @@ writes  WORK/<recipe>_<seed>/ (run folders), WORK/recipes.csv (every run), WORK/
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from viv1t import cli, io
@@ -49,9 +48,7 @@ REFERENCE = {  # what a recipe is compared with, if not the base
 def main(args) -> None:
     runs = plan(args)
     train_all(list(runs.values()), args.at_once)
-    extra = equal_time(args, runs)
-    train_all(list(extra.values()), args.at_once)
-    table = scores(runs | extra, args.tier)
+    table = scores(runs, args.tier)
     io.write_table(args.work / "recipes.csv", table)
     text = markdown(summarize(table))
     io.write_text(args.work / "recipes.md", text + "\n")
@@ -79,18 +76,6 @@ def run_of(args, name: str, seed: int, flags: str) -> Run:
     return Run(args.work / f"{folder}_{seed}", tuple(flags.split()))
 
 
-def equal_time(args, runs: dict[tuple[str, int], Run]) -> dict[tuple[str, int], Run]:
-    """The published settings with as many epochs as the base's processor time allows, rounded up."""
-    found = {}
-    for seed in args.seeds:
-        if ("base", seed) in runs and ("published settings", seed) in runs:
-            base, paper = runs["base", seed], runs["published settings", seed]
-            epochs = int(np.ceil(args.epochs * base.cost()["seconds"] / paper.cost()["seconds"]))
-            name = "published settings, time of the base"
-            found[name, seed] = run_of(args, name, seed, " ".join([*paper.flags, "--epochs", str(epochs)]))
-    return found
-
-
 def scores(runs: dict[tuple[str, int], Run], tier: str) -> pd.DataFrame:
     """One row per run: recipe, seed, correlation on a tier (and on validation), processor seconds, bytes."""
     return pd.DataFrame(
@@ -106,12 +91,12 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     seconds = table.groupby("recipe")["seconds"].mean()
     rows = []
     for name in dict.fromkeys(table["recipe"]):
-        reference = REFERENCE.get(name, "base")
-        row = {"recipe": name, "seeds": int(values[name].count()), "correlation": interval(values[name].dropna(), 4)}
-        change = "-"
+        reference, change = REFERENCE.get(name, "base"), ""
         if name != reference and reference in values:
-            change = interval((100 * (values[name] / values[reference] - 1)).dropna(), 1)
-        rows.append(row | {"change, %": change, "of": reference, "processor seconds": f"{seconds[name]:.0f}"})
+            change = f"{interval((100 * (values[name] / values[reference] - 1)).dropna(), 1)} of {reference}"
+        score = interval(values[name].dropna(), 4)
+        row = {"recipe": name, "seeds": values[name].count(), "correlation": score, "change, %": change}
+        rows.append(row | {"processor seconds": f"{seconds[name]:.0f}"})
     return pd.DataFrame(rows)
 
 

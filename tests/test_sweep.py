@@ -24,6 +24,9 @@ SPACE = (
 )
 
 
+EPOCHS = 12  # more than pass between two looks at a log
+
+
 @pytest.fixture
 def space(tmp_path):
     """`space(text)` writes a space file and returns its path."""
@@ -54,7 +57,7 @@ def test_trials_are_runs_and_a_stopped_one_goes_on(tiny_recording_dir, tmp_path,
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     sweep_dir, shared = tmp_path / "sweep", ["--data_dir", str(tiny_recording_dir), *TINY.split()]
     params = {"core_lr": 0.004321, "criterion": "poisson", "schedule_free": True}
-    stopped = start_trial(sweep_dir, params, shared, epochs=2)
+    stopped = start_trial(sweep_dir, params, shared, epochs=EPOCHS)
     first = next(stopped.rows())
     stopped.stop()
     assert first["epoch"] == 1 and not is_complete(stopped.run_dir) and begun(sweep_dir) == [params]
@@ -62,12 +65,12 @@ def test_trials_are_runs_and_a_stopped_one_goes_on(tiny_recording_dir, tmp_path,
     sweep = ["--space", space(), "--output_dir", sweep_dir, "--num_trials", 2]
     with pytest.raises(UserError, match="--resume: .* holds no sweep to continue"):
         search(*sweep, "--resume", "--", *shared)
-    ended = run("ray_sweep.py", *sweep, "--epochs", 2, "--", *shared)
+    ended = run("ray_sweep.py", *sweep, "--epochs", EPOCHS, "--", *shared)
     assert ended.returncode == 0, ended.stderr
 
     table = pd.read_csv(sweep_dir / "sweep.csv")
     assert len(table) == 2 and trial_name(params) in set(table["trial"])
-    assert (table["ended"] == "complete").all() and (table["epochs"] == 2).all()
+    assert (table["ended"] == "complete").all() and (table["epochs"] == EPOCHS).all()
     assert table["correlation"].is_monotonic_decreasing
     assert "Stopped in epoch" in (stopped.run_dir / "output.txt").read_text()
     assert read_log(stopped.run_dir)[0]["train_loss"] == first["train_loss"], "it went on and did not begin anew"
@@ -79,8 +82,17 @@ def test_trials_are_runs_and_a_stopped_one_goes_on(tiny_recording_dir, tmp_path,
     assert all(flags[name] == config[name] for name in (*params, "epochs", "core_emb_dim", "data_dir"))
 
     with pytest.raises(UserError, match=r"begun with other settings \(epochs, grace_period\)"):
-        search(*sweep, "--epochs", 3, "--", *shared)
+        search(*sweep, "--epochs", EPOCHS + 1, "--", *shared)
     assert pd.read_csv(sweep_dir / "sweep.csv").equals(table)
+
+
+def test_a_trial_stopped_before_its_scores_gets_them(tiny_recording_dir, tmp_path):
+    trial = start_trial(tmp_path, {"core_lr": 0.004}, ["--data_dir", str(tiny_recording_dir), *TINY.split()], epochs=1)
+    assert [row["epoch"] for row in trial.rows()] == [1]
+    (trial.run_dir / "evaluation.json").unlink()
+    again = start_trial(tmp_path, trial.params, trial.flags[:-1], epochs=1)
+    next(again.rows())  # the last row is told when the run is complete
+    assert is_complete(trial.run_dir)
 
 
 def test_a_trial_that_fails_says_why(tmp_path):

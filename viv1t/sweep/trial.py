@@ -48,7 +48,9 @@ class Trial:
         while True:
             complete, ended = is_complete(self.run_dir), self.process is not None and self.process.poll() is not None
             for row in read_log(self.run_dir)[told:]:
-                if row["epoch"] == self.epochs and self.process is not None:
+                if row["epoch"] == self.epochs and not complete:
+                    if self.process is None:  # it was stopped between its last epoch and its scores
+                        self.start()
                     self.process.wait()
                 told, best = told + 1, max(best, row["val_correlation"])
                 yield row | {"best": best}
