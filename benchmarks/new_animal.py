@@ -115,8 +115,8 @@ def draw(table: pd.DataFrame, args, ceiling: float):
     labels = {"minutes": "recording of the new animal (minutes)", "neurons": "neurons of the new animal"}
     for ax, (name, (fixed, value)) in zip(axes.flat, axis_of.items(), strict=True):
         points = table[table[fixed] == value]
-        for arm, colour in COLOURS.items():
-            of_arm = points[points["arm"] == arm]
+        for shift, (arm, colour) in zip((0.97, 1.03), COLOURS.items(), strict=True):  # side by side
+            of_arm = points[points["arm"] == arm].assign(**{name: lambda x, name=name, shift=shift: x[name] * shift})
             ax.plot(of_arm[name], of_arm["correlation"], ".", color=colour, alpha=0.4, markersize=3)
             groups = {x: mean_interval(part) for x, part in of_arm.groupby(name)["correlation"]}
             means, low, high = np.array(list(groups.values())).T
