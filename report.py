@@ -148,7 +148,7 @@ FIGURES = {  # title -> how the names of its figures begin; the rest comes last
     "Receptive fields and retinotopy": ("truth_retinotopy", "aRFs", "retinotopy", "fields", "gaze", "spatial_tuning"),
     "Tuning for direction": ("truth_direction", "selectivity", "tuning"),
     "Size tuning and feedback fields": ("truth_feedbackRF", "size_tuning", "response_onset", "feedbackRF"),
-    "Contextual modulation": ("truth_contextual", "contextual", "contrast", "context"),
+    "Contextual modulation": ("truth_contextual", "contextual", "contrast", "context", "attention_context"),
     "More": ("",),
 }
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "viv1t"
 LEVELS = (
     {"constants", "geometry", "errors"},
     {"stimulus", "estimators", "stats", "results", "tables", "cli", "io", "baselines", "movies", "measurements",
-     "curves"},
+     "curves", "looks"},
     {"data", "simulate"},
     {"device", "distributed", "model", "training", "evaluation", "shown", "truth"},
     {"portable"},
@@ -26,7 +26,7 @@ LEVELS = (
 )  # fmt: skip
 WITHIN = {
     ("cli", "io"), ("results", "io"), ("results", "stats"), ("results", "cli"), ("movies", "io"),
-    ("measurements", "io"), ("curves", "io"),
+    ("measurements", "io"), ("curves", "io"), ("looks", "io"),
     ("baselines", "io"), ("baselines", "estimators"), ("estimators", "stats"), ("training", "device"),
     ("training", "model"), ("model", "device"), ("training", "checkpoint"), ("training", "distributed"),
     ("device", "distributed"), ("constants", "errors"), ("geometry", "constants"), ("simulate", "data"),

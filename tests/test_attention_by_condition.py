@@ -1,7 +1,9 @@
 """Attention to a disc and its surround: what is uniform, what is not, and what it does not prove."""
 
+import json
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +18,46 @@ from viv1t.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from viv1t.data.mice import find_recordings
 from viv1t.errors import UserError
 from viv1t.estimators.attention import around, fold, patch_shares, share
+from viv1t.looks import Looks
 from viv1t.model import ModelConfig, build_model
 from viv1t.model.attention_maps import as_images, places_read
 from viv1t.movies import frame_size
 from viv1t.presentation import Timeline, TwinPresenter
+from viv1t.results import locate
 from viv1t.truth import read_truth
 
 ROOT = Path(__file__).parents[1]
+FOLDER = "tuning_contextual_modulation"
 GEOMETRY = (5, 3, (3, 2, 1, 4))  # size, stride, padding of patches
 FRAME = (20, 26)
 
 
-def run(*flags, folder: str = "tuning_contextual_modulation") -> None:
-    names = runpy.run_path(str(ROOT / folder / "visualize_attention.py"))
+class Stopped(Exception):
+    pass
+
+
+def run(script: str, *flags, folder: str = FOLDER) -> None:
+    names = runpy.run_path(str(ROOT / folder / f"{script}.py"))
     names["main"](names["get_parser"]().parse_args([str(flag) for flag in flags]))
+
+
+def predict(*flags, stop_at: int | None = None) -> int:
+    """Run predict_attention.py, until it draws pattern `stop_at`; returns how many it has drawn."""
+    names, drawn = runpy.run_path(str(ROOT / FOLDER / "predict_attention.py")), []
+
+    def draw(*shown):
+        drawn.append(shown)
+        if len(drawn) == stop_at:
+            raise Stopped
+        return names["draw"](*shown)
+
+    names["main"].__globals__["draw"] = draw
+    names["main"](names["get_parser"]().parse_args([str(flag) for flag in flags]))
+    return len(drawn)
+
+
+def read_drawn(run_dir: Path) -> pd.DataFrame:
+    return pd.read_csv(run_dir / "figures" / "attention_context.csv", low_memory=False)
 
 
 def test_uniform_attention_gives_every_part_its_share():
@@ -183,8 +211,9 @@ def test_attention_that_sees_nothing_is_uniform_whatever_is_shown(fields_run, la
             block.fused_linear.weight[: 2 * block.inner] = 0  # queries and keys
 
     run_dir = changed(fields_run, tmp_path / "run", blind)
-    run("--output_dir", run_dir, "--data_dir", lab, "--neurons", 3, 8, 11, "--phases", 1, "--times", 0.5)
-    drawn = pd.read_csv(run_dir / "figures" / "attention_context.csv", low_memory=False)
+    predict("--output_dir", run_dir, "--data_dir", lab, "--neurons", 3, 8, 11, "--phases", 1, "--times", 0.5)
+    run("visualize_attention", "--output_dir", run_dir)
+    drawn = read_drawn(run_dir)
     heads = drawn[drawn["source"].str.startswith("block")]
     assert len(heads) and np.allclose(heads["share"], 1, atol=1e-4)
     rolled = drawn[(drawn["drawn"] == "neuron") & (drawn["source"] == "attention")]
@@ -200,25 +229,75 @@ def test_figure_statistics_and_movie_are_written(fields_run, lab, tmp_path, caps
     run_dir = shutil.copytree(fields_run, tmp_path / "run")
     flags = ("--mouse_ids", "simA", "--neurons", 3, 8, "--times", 0.5, "--batch_size", 1, "--contrasts", 1)
     shown = ("--phases", 1, "--directions", 90, 270, "--centre", "population")
-    run("--output_dir", run_dir, "--data_dir", lab, *flags, *shown, "--animate", tmp_path / "context.gif")
+    flags = ("--output_dir", run_dir, "--data_dir", lab, *flags, *shown)
+    assert predict(*flags) == 2 * 5  # once for both neurons
+    (run_dir / "aRF.csv").rename(tmp_path / "aRF.csv")
+    (run_dir / "ckpt").rename(tmp_path / "ckpt")
+    run("visualize_attention", "--output_dir", run_dir)  # from the saved numbers alone
     for suffix in ("pdf", "png", "csv"):
         assert (run_dir / "figures" / f"attention_context.{suffix}").stat().st_size > 1000
-    drawn = pd.read_csv(run_dir / "figures" / "attention_context.csv", low_memory=False)
+    drawn = read_drawn(run_dir)
     assert set(drawn["kind"]) == {"centre", "iso", "cross", "shift", "inverse"} and set(drawn["contrast"]) == {1}
     assert set(drawn["source"]) == {"attention", "gradient", "attention in time", "block 1, head 1", "block 1, head 2"}
     lags = drawn[drawn["drawn"] == "lags"].groupby("kind")["share"].sum()
     assert (lags <= 1 + 1e-4).all() and (lags > 0.3).all()
+    assert "depend on whether anything is shown there?" in capsys.readouterr().out
+    for name in ("aRF.csv", "ckpt"):
+        (tmp_path / name).rename(run_dir / name)
+    assert predict(*flags, "--animate", tmp_path / "context.gif") == 5  # what the movie shows, nothing else
     height, width = frame_size(tmp_path / "context.gif")
     assert height % 2 == width % 2 == 0
-    assert "depend on whether anything is shown there?" in capsys.readouterr().out
 
 
 def test_a_twin_without_memory_shows_what_it_has(fields_run, lab, tmp_path):
     run_dir = changed(fields_run, tmp_path / "run", core_temporal_depth=0)
-    run("--output_dir", run_dir, "--data_dir", lab, "--mouse_ids", "simA", "--neurons", 3, "--phases", 1,
-        "--times", 0.5)  # fmt: skip
-    drawn = pd.read_csv(run_dir / "figures" / "attention_context.csv", low_memory=False)
+    predict("--output_dir", run_dir, "--data_dir", lab, "--mouse_ids", "simA", "--neurons", 3, "--phases", 1,
+            "--times", 0.5)  # fmt: skip
+    run("visualize_attention", "--output_dir", run_dir)
+    drawn = read_drawn(run_dir)
     assert "lags" not in set(drawn["drawn"]) and "gradient" in set(drawn["source"])
+
+
+QUICK = ("--phases", 1, "--times", 0.5, "--contrasts", 1)
+FEW = ("--mouse_ids", "simA", "--neurons", 3, 5, 8, *QUICK)
+PATTERNS = 5  # for each of the three fields
+
+
+def test_stopped_anywhere_it_goes_on_and_ends_the_same(fields_run, lab, tmp_path):
+    run_dir, path = shutil.copytree(fields_run, tmp_path / "run"), locate(tmp_path / "run", "attention", "simA")
+    flags = ("--output_dir", run_dir, "--data_dir", lab, *FEW)
+    assert predict(*flags) == 3 * PATTERNS
+    whole = Looks.read(path)
+    path.unlink()
+    with pytest.raises(Stopped):
+        predict(*flags, stop_at=PATTERNS + 3)  # in the second field
+    with pytest.raises(Stopped):
+        predict(*flags, stop_at=PATTERNS + 3)  # in the third
+    assert not path.exists()
+    assert predict(*flags) == PATTERNS
+    resumed = Looks.read(path)
+    assert resumed.about == whole.about and resumed.sources == whole.sources
+    for name in ("neurons", "z_um", "shares", "attention", "gradient", "lags", "stimuli"):
+        np.testing.assert_allclose(getattr(resumed, name), getattr(whole, name), rtol=1e-4, atol=1e-7)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_finished_is_not_repeated_unless_something_else_is_asked(fields_run, lab, tmp_path, capsys):
+    run_dir, path = shutil.copytree(fields_run, tmp_path / "run"), locate(tmp_path / "run", "attention", "simA")
+    flags = ("--output_dir", run_dir, "--data_dir", lab, *FEW)
+    predict(*flags)
+    before = path.stat().st_mtime_ns
+    assert predict(*flags) == 0 and path.stat().st_mtime_ns == before
+    assert "nothing to show" in capsys.readouterr().out
+    with pytest.raises(Stopped):
+        predict(*flags, "--size", 25, stop_at=PATTERNS + 1)
+    assert path.stat().st_mtime_ns == before  # until the new one is complete
+    assert predict(*flags, "--size", 30) == 3 * PATTERNS
+    assert Looks.read(path).about["protocol"]["size"] == 30
+    fields = pd.read_csv(run_dir / "aRF.csv")
+    fields.loc[(fields["mouse"] == "simA") & (fields["neuron"] == 3), "x"] += 2
+    fields.to_csv(run_dir / "aRF.csv", index=False)
+    assert predict(*flags, "--size", 30) == 3 * PATTERNS
 
 
 BAD = [
@@ -235,18 +314,87 @@ BAD = [
 def test_what_a_user_can_cure_is_told_and_nothing_is_written(flags, told, fields_run, lab):
     before = set(fields_run.rglob("*"))
     with pytest.raises(UserError, match=told):
-        run("--output_dir", fields_run, "--data_dir", lab, "--phases", 1, *flags)
+        predict("--output_dir", fields_run, "--data_dir", lab, "--phases", 1, *flags)
     assert set(fields_run.rglob("*")) == before
 
 
 def test_what_is_missing_is_named(fields_run, lab, tmp_path):
     blind = changed(fields_run, tmp_path / "run", core_spatial_depth=0)
     with pytest.raises(UserError, match="no blocks in space"):
-        run("--output_dir", blind, "--data_dir", lab)
+        predict("--output_dir", blind, "--data_dir", lab)
     fieldless = changed(fields_run, tmp_path / "fieldless")
     (fieldless / "aRF.csv").unlink()
     with pytest.raises(UserError, match="fit_aRFs.py"):
-        run("--output_dir", fieldless, "--data_dir", lab)
+        predict("--output_dir", fieldless, "--data_dir", lab)
+
+
+@pytest.fixture(scope="module")
+def looked(fields_run, lab, tmp_path_factory) -> Path:
+    """What one neuron of either mouse attends to. Read only."""
+    run_dir = shutil.copytree(fields_run, tmp_path_factory.mktemp("looked") / "run")
+    predict("--output_dir", run_dir, "--data_dir", lab, "--neurons", 3, *QUICK)
+    return run_dir
+
+
+def told_by_visualize(monkeypatch, capsys, *flags) -> str:
+    """The one line with which the command ends."""
+    monkeypatch.setattr(sys, "argv", ["visualize_attention.py", *map(str, flags)])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(ROOT / FOLDER / "visualize_attention.py"), run_name="__main__")
+    said = capsys.readouterr()
+    assert left.value.code == 2 and said.err.count("\n") == 1 and not said.out
+    return said.err
+
+
+def test_without_its_files_the_figure_names_the_command_that_makes_them(fields_run, looked, monkeypatch, capsys):
+    before = set(looked.rglob("*")) | set(fields_run.rglob("*"))
+    told = told_by_visualize(monkeypatch, capsys, "--output_dir", fields_run)
+    assert f"python {FOLDER}/predict_attention.py --output_dir {fields_run}" in told
+    told = told_by_visualize(monkeypatch, capsys, "--output_dir", looked, "--mouse_ids", "simA", "simX")
+    assert "attention_mousesimX.npz" in told and "predict_attention.py" in told
+    assert set(looked.rglob("*")) | set(fields_run.rglob("*")) == before
+
+
+def without(path: Path, name: str) -> None:
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files if key != name}
+    np.savez(path, **arrays)
+
+
+def of_fewer_kinds(path: Path) -> None:
+    with np.load(path) as file:
+        arrays = dict(file)
+    told = json.loads(str(arrays["told"]))
+    told["about"]["protocol"]["kinds"].pop()
+    np.savez(path, **arrays | {"told": json.dumps(told)})
+
+
+SPOILT = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:2000]),
+    "text": lambda path: path.write_text("shares"),
+    "one array missing": lambda path: without(path, "gradient"),
+    "nothing told": lambda path: without(path, "told"),
+    "arrays of something else": of_fewer_kinds,
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_malformed_file_is_named(spoil, looked, tmp_path, monkeypatch, capsys):
+    run_dir = shutil.copytree(looked, tmp_path / "run")
+    spoil(locate(run_dir, "attention", "simB"))
+    told = told_by_visualize(monkeypatch, capsys, "--output_dir", run_dir)
+    assert "attention_mousesimB.npz: not a file of attention" in told and "Delete it" in told
+    assert not (run_dir / "figures").exists() and not (run_dir / "statistics").exists()
+
+
+def test_mice_that_were_shown_something_else_are_not_drawn_together(looked, lab, tmp_path):
+    run_dir = shutil.copytree(looked, tmp_path / "run")
+    predict("--output_dir", run_dir, "--data_dir", lab, "--mouse_ids", "simA", "--neurons", 3, *QUICK, "--size", 30)
+    with pytest.raises(UserError, match=r"attention_mousesimB.npz: .*than mouse simA.*--mouse_ids"):
+        run("visualize_attention", "--output_dir", run_dir)
+    run("visualize_attention", "--output_dir", run_dir, "--mouse_ids", "simB")
+    assert set(read_drawn(run_dir)["mouse"].dropna()) == {"simB"}
 
 
 @pytest.mark.parametrize("missing", ["neither", "spatial", "temporal", "both"])
@@ -259,12 +407,12 @@ def test_attention_to_a_movie_is_drawn_head_by_head_for_the_blocks_there_are(mis
     shown = ("--output_dir", run_dir, "--video", tmp_path / "movie.npy", "--times", 2, "--locations", 3)
     if missing == "both":
         with pytest.raises(UserError, match="attends to nothing"):
-            run(*shown, folder="misc")
+            run("visualize_attention", *shown, folder="misc")
         return
     if missing == "spatial":
         with pytest.raises(UserError, match="--animate"):
-            run(*shown, "--animate", tmp_path / "movie.gif", folder="misc")
-    run(*shown, folder="misc")
+            run("visualize_attention", *shown, "--animate", tmp_path / "movie.gif", folder="misc")
+    run("visualize_attention", *shown, folder="misc")
     drawn, heads = (pd.read_csv(run_dir / "figures" / f"attention_{name}mousetinyA.csv") for name in ("", "heads_"))
     there = {"spatial": "attention", "temporal": "attention by lag"}
     assert {there[stack] for stack in there if stack != missing} == set(there.values()) & set(drawn["kind"])

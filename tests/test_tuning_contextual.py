@@ -23,7 +23,6 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tuning_contextual_modulation"
 README = (FOLDER / "README.md").read_text()
 COMMANDS = re.findall(r"^python (tuning_contextual_modulation/\S+\.py.*)$", README, re.MULTILINE)
-ELSEWHERE = {FOLDER / "visualize_attention.py"}  # looks into the model, tested with it
 KINDS = {"centre": "CM000", "iso": "CM001", "cross": "CM002"}
 
 
@@ -83,7 +82,9 @@ def twin(lab, lab_twin, runs) -> Path:
     write_targets(runs / "demo", lab, SIMULATED)
     few = {"phases": [2], "sizes": [20, 30], "contrasts": [0.5, 1], "neurons": range(12)}
     any_response = {"least_rise": [0], "floor": [0]}
-    run_commands("demo", runs, lab, predict_gratings=few, estimate_contextual_modulation=any_response)
+    looked_at = {"phases": [1], "times": [0.5], "contrasts": [1], "neurons": range(3)}
+    run_commands("demo", runs, lab, predict_gratings=few, estimate_contextual_modulation=any_response,
+                 predict_attention=looked_at)  # fmt: skip
     return runs / "demo"
 
 
@@ -144,12 +145,12 @@ def recorded(lab, runs, twin, tmp_path_factory) -> Path:
 
 
 def test_commands_write_what_the_readme_says(animal, twin, recorded):
-    assert set(FOLDER.glob("*.py")) - ELSEWHERE == {ROOT / c.split()[0] for c in COMMANDS}
+    assert set(FOLDER.glob("*.py")) == {ROOT / c.split()[0] for c in COMMANDS}
     population = {"contextual_modulation", "contrast_difference"}
     for folder, figures in (
         (animal, population | {"truth_contextual", "contextual_stimuli", "contextual_examples_mousesimB",
                                "contextual_responses_mousesimA"}),
-        (twin, population | {"truth_contextual", "contextual_examples_mousesimA"}),
+        (twin, population | {"truth_contextual", "contextual_examples_mousesimA", "attention_context"}),
         (recorded, population | {"contextual_examples_mouseK_day2", "contextual_responses_mouseK_day2"}),
     ):  # fmt: skip
         assert figures <= {path.stem for path in (folder / "figures").glob("*.pdf")}
@@ -332,6 +333,7 @@ BAD = [
     ("visualize_responses", "--output_dir {animal} --neurons 99", "--neurons 99"),
     ("visualize_responses", "--output_dir {animal} --neurons 0 1 2 3 4 5 6", "6 fit into the figure"),
     ("visualize_contextual_modulation", "--output_dir {animal} --neurons 0 1 2 3 4 5 6", "6 fit into the figure"),
+    ("visualize_attention", "--output_dir {empty}", "predict_attention.py"),
     ("compare_truth", "--output_dir {empty}", "estimate_contextual_modulation.py"),
     ("compare_truth", "--output_dir {animal} --data_dir {tiny}", "simA"),
     ("read_recording", "--output_dir {empty} --data_dir {lab}", "no session"),

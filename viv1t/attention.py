@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from viv1t.errors import UserError
-from viv1t.estimators.attention import by_lag, rollout
+from viv1t.estimators.attention import by_lag, rollout, share
 from viv1t.model.attention_maps import places_read, record_attention, require_transformer, stacks
 from viv1t.presentation import TwinPresenter
 
@@ -91,6 +91,36 @@ def attend(
             )
         )
     return found
+
+
+def attend_in_batches(
+    presenter: TwinPresenter, neurons: np.ndarray, patterns: np.ndarray, frames: Sequence[int], batch_size: int
+) -> list[Attended]:
+    """The same, with no more than `batch_size` patterns at once."""
+    starts = range(0, len(patterns), batch_size)
+    batches = [attend(presenter, neurons, patterns[start : start + batch_size], frames) for start in starts]
+    return [_joined(parts) for parts in zip(*batches, strict=True)]
+
+
+def _joined(parts: Sequence[Attended]) -> Attended:
+    """All patterns of one neuron."""
+    values = [[getattr(part, name) for part in parts] for name in Attended.__dataclass_fields__]
+    return Attended(*(None if part[0] is None else np.concatenate(part) for part in values))
+
+
+def shares(seen: Attended, patches: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What each of n parts of the screen gets (n,), in multiples of uniform, mean over patterns and frames, by source.
+
+    patches (n, P), pixels (n, H, W): how much of each lies in a part. Sources are attention rolled out, the gradient
+    pixel by pixel, and single heads.
+    """
+    gradient = seen.gradient.reshape(len(seen.gradient), -1)
+    found = {
+        "attention": np.stack([share(seen.rolled, part).mean() for part in patches]),
+        "gradient": np.stack([share(gradient, part.ravel()).mean() for part in pixels]),
+    }
+    heads = np.stack([share(seen.heads, part).mean(axis=(0, 1)) for part in patches], axis=-1)  # (blocks, heads, n)
+    return found | {f"block {b + 1}, head {h + 1}": heads[b, h] for b, h in np.ndindex(heads.shape[:2])}
 
 
 def read_places(presenter: TwinPresenter, neurons: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -80,6 +80,8 @@ RESULTS |= {
                       "tuning_contextual_modulation/predict_gratings.py"),
     "context_traces": Result("contextual_modulation/traces_mouse{mouse}.h5", "time courses",
                              "tuning_contextual_modulation/predict_gratings.py --traces"),
+    "attention": Result("contextual_modulation/attention_mouse{mouse}.npz", "attention to discs and surrounds",
+                        "tuning_contextual_modulation/predict_attention.py"),
     "contextual_modulation": Result("contextual_modulation.csv", "modulation by the surround",
                                     "tuning_contextual_modulation/estimate_contextual_modulation.py"),
     "contextual_flips": Result("contextual_flips.csv", "preferences that turn with contrast",

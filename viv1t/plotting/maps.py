@@ -1,6 +1,6 @@
 """Panels that are places: on the monitor, on the cortical sheet, in its depth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Ellipse, Rectangle
 
+from viv1t.constants import FPS
 from viv1t.geometry import Monitor
 from viv1t.plotting import panels, style
 
@@ -185,3 +186,31 @@ def blended(frame: np.ndarray, weights: np.ndarray, limits: tuple[float, float])
     colors = 255 * matplotlib.colormaps[WEIGHTS](strength)[..., :3]
     share = 0.8 * strength[..., None]
     return np.rint((1 - share) * np.asarray(frame, dtype=float)[..., None] + share * colors).astype(np.uint8)
+
+
+def film(
+    frames: np.ndarray,
+    weights: np.ndarray,
+    limits: tuple[float, float],
+    responses: Mapping[str, np.ndarray],
+    name: str,
+) -> Iterator[np.ndarray]:
+    """Frames (T, H, W) beside themselves under weights (T, H, W), and the response `name` as far as it has come.
+
+    responses: named, (T,) each, of which the others are drawn in grey. Yields pixels (height, width, 3) uint8.
+    """
+    fig, axes = style.figure(1, 3, height=40, width_ratios=(1, 1, 0.9))
+    video, under, trace = axes[0]
+    frame, covered = panels.picture(video, frames[0]), panels.picture(under, blended(frames[0], weights[0], limits))
+    video.set_title(name)
+    under.set_title("attention")
+    seconds, top = np.arange(len(frames)) / FPS, max(float(response.max()) for response in responses.values())
+    for response in responses.values():
+        trace.plot(seconds, response, color=style.COLORS["repeats"], linewidth=0.8)
+    (line,) = trace.plot([], [], color=style.COLORS["twin"], linewidth=1.5)
+    trace.set(xlabel="time (s)", ylabel="response", xlim=(0, seconds[-1]), ylim=(0, 1.05 * top))
+    for t, shown in enumerate(frames):
+        frame.set_data(shown)
+        covered.set_data(blended(shown, weights[t], limits))
+        line.set_data(seconds[: t + 1], responses[name][: t + 1])
+        yield style.raster(fig)
