@@ -155,6 +155,25 @@ def test_shuffled_neurons_have_no_truth_and_shuffled_labels_no_tuning(animal, tw
     assert (twin / "selectivity_recording.csv").read_bytes() == before
 
 
+def test_half_precision_rounds_answers_and_keeps_the_indices(tmp_path):
+    """In bfloat16 the shipped twin's indices are those of float32 within 0.02, and its preferred axes within a degree.
+
+    What one precision measured does not pass for the other's.
+    """
+    run_dir, tables = shutil.copytree(ROOT / "twins" / "simulated", tmp_path / "run"), []
+    for precision in ("32", "bf16"):
+        shown = "--mouse_ids simA --neurons 0-29 --cpd 0.04 --hertz 2 --directions 8"
+        run("predict_gratings", "--output_dir", run_dir, *shown.split(), "--precision", precision)
+        run("estimate_selectivity", "--output_dir", run_dir)
+        tables.append(pd.read_csv(run_dir / "selectivity_gratings.csv"))
+    indices, rounded = (table[["gosi", "gdsi", "osi", "dsi"]].to_numpy() for table in tables)
+    assert np.isfinite(indices).all(axis=1).sum() >= 15
+    np.testing.assert_allclose(rounded, indices, atol=0.02)
+    assert (rounded != indices)[np.isfinite(indices)].any()  # it did round
+    axes = circular_difference(*(table["preferred_orientation_deg"].to_numpy() for table in tables), 180)
+    assert np.nanmax(abs(axes[tables[0]["orientation_selective"]])) < 1
+
+
 def test_what_was_not_learnt_is_not_found(twin, lab):
     """An untrained twin answers to gratings, too; which ones has nothing to do with what its neurons prefer."""
     for mouse_id in ("simA", "simB"):

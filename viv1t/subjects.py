@@ -42,13 +42,16 @@ class Subject:
     pupil_center: np.ndarray
     presenter: Callable[[Timeline], TwinPresenter | AnimalPresenter]
     noise: float = 0.0
+    precision: str = "32"
 
     @property
     def num_neurons(self) -> int:
         return len(self.neurons)
 
     def about(self) -> dict:
-        return {
+        told = {"noise": self.noise} if self.noise else {}
+        told |= {"precision": self.precision} if self.precision != "32" else {}
+        return told | {
             "mouse": self.id,
             "source": self.source,
             "hash": self.hash,
@@ -56,7 +59,7 @@ class Subject:
             "fps": float(self.fps),
             "behavior": [float(x) for x in self.behavior],
             "pupil_center": [float(x) for x in self.pupil_center],
-        } | ({"noise": self.noise} if self.noise else {})
+        }
 
 
 def add_subject_flags(parser: cli.Parser) -> None:
@@ -149,7 +152,7 @@ def _twins(args) -> list[Subject]:
         chosen = _chosen(mouse_id, args.neurons, mouse.neurons)
         subjects.append(
             Subject(mouse_id, "twin", twin.hash, monitor, mouse.fps, mouse.neurons, mouse.unit_ids,
-                    mouse.coordinates, chosen, behavior, pupil_center, presenter)
+                    mouse.coordinates, chosen, behavior, pupil_center, presenter, precision=args.precision)
         )  # fmt: skip
     return subjects
 

@@ -6,11 +6,13 @@ give equal tokens, and each is encoded once. Time is then computed only at the p
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
 from viv1t.model.memory import Past
 from viv1t.model.positions import TIME_TABLES
+from viv1t.model.transformer import autocast
 
 
 class Prelude:
@@ -24,35 +26,42 @@ class Prelude:
         self.core, self.chunk = core, core.chunk_tokens(video.device)
         patches = core.tokenizer.tokenizer
         self.kernels, self.patch = patches.kernels(), core.config.temporal_patch_size
-        x = core.tokenizer.embed(video, behavior, pupil_center, core.tokenizer.front, self.kernels)
-        x = core.vivit.space(core.tokenizer.add_positions(x), self.chunk, False)
+        self.device = video.device
+        with self._precision():
+            x = core.tokenizer.embed(video, behavior, pupil_center, core.tokenizer.front, self.kernels)
+            x = core.vivit.space(core.tokenizer.add_positions(x), self.chunk, False)
         self.tokens = x[0].transpose(0, 1)  # (P, n, D)
         self.last = video[0, 0, video.shape[2] - self.patch + 1 :]  # what the first patches of a pattern begin with
         self.traces = behavior[:, :, -1:], pupil_center[:, :, -1:]
         self.before = video[0, 0, -1]
         still = video[:, :, -1:].expand(-1, -1, self.patch, -1, -1)
         unmoved = bool((self.last == self.before).all())
-        self.elsewhere = patches.unchanged(still, self.kernels) if unmoved else None
+        with self._precision():
+            self.elsewhere = patches.unchanged(still, self.kernels) if unmoved else None
 
     def learn(self, places: torch.Tensor) -> list[Past]:
         """What the temporal blocks remember of the prelude at some places of the feature map (flat indices)."""
-        parts = [self.core.vivit.temporal_transformer.learn(x) for x in self._sequences(places)]
+        with self._precision():
+            parts = [self.core.vivit.temporal_transformer.learn(x) for x in self._sequences(places)]
         return [Past(*(torch.cat(kind) for kind in zip(*block, strict=True))) for block in zip(*parts, strict=True)]
 
     def answer(self, places: torch.Tensor) -> torch.Tensor:
         """Core output (n, places, D) float32 for the prelude itself."""
-        parts = [self.core.vivit.temporal_stack(x, None) for x in self._sequences(places)]
+        with self._precision():
+            parts = [self.core.vivit.temporal_stack(x, None) for x in self._sequences(places)]
         return self.core.activation(torch.cat(parts)).float().transpose(0, 1)
 
     def maps(self, patterns: torch.Tensor, places: torch.Tensor, pasts: Sequence[Past]) -> torch.Tensor:
         """Core output (K, F, places, D) float32 for patterns (K, F, H, W), transformed; pasts: `learn(places)`."""
-        tokens, which = self.encode(patterns, places)
+        with self._precision():
+            tokens, which = self.encode(patterns, places)
         (K, F), step = which.shape, max(self.chunk // which.numel(), 1)
         out = tokens.new_empty(K, F, len(places), tokens.shape[-1])
         for start in range(0, len(places), step):
             part = slice(start, start + step)
             x = tokens[:, part][which].permute(2, 0, 1, 3).flatten(0, 1)  # (places K, F, D)
-            x = self.core.vivit.temporal_transformer.after(x, [Past(k[part], v[part]) for k, v in pasts])
+            with self._precision():
+                x = self.core.vivit.temporal_transformer.after(x, [Past(k[part], v[part]) for k, v in pasts])
             out[:, :, part] = x.unflatten(0, (-1, K)).permute(1, 2, 0, 3)
         return self.core.activation(out).float()
 
@@ -76,6 +85,9 @@ class Prelude:
             x = torch.cat([core.tokenizer.add_positions(part, int(t)) for t, part in _runs(rows[:, 0], x)])
             parts.append(core.vivit.space_at(x[:, 0], places))
         return torch.cat(parts), which.view(K, F)
+
+    def _precision(self) -> AbstractContextManager:
+        return autocast(self.device, self.core.autocast_dtype)
 
     def _sequences(self, places: torch.Tensor) -> Sequence[torch.Tensor]:
         return self.tokens[places].split(max(self.chunk // self.tokens.shape[1], 1))
