@@ -67,11 +67,11 @@ def test_correlation_of_angles_sees_no_zero():
 def test_an_estimate_beside_the_truth_tells_its_error():
     ax, truth = axis(), np.array([350.0, 355, 2, 10, 100, np.nan])
     tuning.against_truth(ax, truth, truth + 8, "direction (deg)", period=360)
-    assert "bias +8, n = 5" in ax.get_title(loc="left") and "circular r = 1.00" in ax.get_title(loc="left")
+    assert "bias +8\nn = 5" in ax.get_title(loc="left") and "circular r = 1.00" in ax.get_title(loc="left")
     assert ax.get_xlabel() == "true direction (deg)" and ax.get_xlim() == ax.get_ylim() == (0, 360)
     ax = axis()
     tuning.paired_scatter(ax, np.arange(4.0), np.array([1.0, 3, 5, 7]), "OSI")
-    assert ax.get_title(loc="left") == "r = 1.00\nbias +2.5, n = 4" and ax.get_ylabel() == "OSI, twin"
+    assert ax.get_title(loc="left") == "r = 1.00, bias +2.5\nn = 4" and ax.get_ylabel() == "OSI, twin"
     tuning.against_truth(axis(), np.full(3, np.nan), np.ones(3), "OSI")  # nothing to draw is no error
 
 

@@ -25,7 +25,7 @@ from viv1t.estimators.cortical_map import fit_cortical_map
 from viv1t.estimators.receptive_field import FWHM
 from viv1t.geometry import Monitor
 from viv1t.measurements import Measurement
-from viv1t.plotting import style, tuning
+from viv1t.plotting import panels, style, tuning
 from viv1t.results import locate, read_fields, read_table, require
 from viv1t.shown import SOURCES
 from viv1t.subjects import animal_file
@@ -220,9 +220,7 @@ def draw(table: pd.DataFrame):
     well = good[good["well_predicted"]]
     labels = {"azimuth_deg": "azimuth (deg)", "elevation_deg": "elevation (deg)", "sigma_deg": "width (sd, deg)"}
     for ax, (name, label) in zip(axes[0], labels.items(), strict=False):
-        rest = good[~good["well_predicted"]]
-        ax.scatter(rest[f"true_{name}"], rest[name], s=4, color=style.COLORS["repeats"], linewidths=0)
-        tuning.against_truth(ax, well[f"true_{name}"].to_numpy(), well[name].to_numpy(), label)
+        tuning.by_prediction(ax, good, f"true_{name}", name, label)
         both = good[[f"true_{name}", name]].dropna().to_numpy()
         if len(both):
             ax.set(xlim=(both.min(), both.max()), ylim=(both.min(), both.max()))
@@ -233,7 +231,7 @@ def draw(table: pd.DataFrame):
     axes[0, 3].axvline(WITHIN[0], color=style.GREY, linestyle="--", linewidth=0.8)
     axes[0, 3].set(xlim=(0, 4), xlabel="distance of centres (px)", ylabel="share of neurons")
     axes[0, 3].set_box_aspect(1)
-    axes[0, 3].set_title(f"median {well['error_px'].median():.2f} px\nn = {len(well)}", loc="left")
+    axes[0, 3].set_title(f"median {well['error_px'].median():.2f} px\n{panels.told(well)}", loc="left")
     if len(well):
         axes[0, 3].legend(loc="lower right")
     return fig

@@ -12,13 +12,20 @@ from viv1t.plotting import panels, style
 Curve = tuple[np.ndarray, np.ndarray, np.ndarray]  # mean, low, high over directions
 
 
-def against_truth(ax: Axes, truth: np.ndarray, estimate: np.ndarray, label: str, period: float | None = None) -> None:
+def against_truth(
+    ax: Axes,
+    truth: np.ndarray,
+    estimate: np.ndarray,
+    label: str,
+    period: float | None = None,
+    told: str | None = None,
+) -> None:
     """Estimate (N,) of every neuron against its known value; correlation, n and bias (median difference) in the title.
 
-    label: the quantity with its unit. period: of circular quantities, in that unit. Neurons without one of the two
-    values are left out of n.
+    label: the quantity with its unit. period: of circular quantities, in that unit. told: what to say instead of n.
+    Neurons without one of the two values are left out.
     """
-    _agreement(ax, truth, estimate, period)
+    _agreement(ax, truth, estimate, period, told)
     ax.set_xlabel(f"true {label}")
     ax.set_ylabel(f"estimated {label}")
 
@@ -26,10 +33,14 @@ def against_truth(ax: Axes, truth: np.ndarray, estimate: np.ndarray, label: str,
 def by_prediction(
     ax: Axes, table: pd.DataFrame, truth: str, estimate: str, label: str, period: float | None = None
 ) -> None:
-    """`against_truth` of two columns, for neurons with `well_predicted`; the others in grey behind them."""
+    """`against_truth` of two columns, for neurons with `well_predicted`; the others in grey behind them.
+
+    The title also counts the planes (`z_um`) and mice (`mouse`) that the neurons are from.
+    """
     others, good = table[~table["well_predicted"]], table[table["well_predicted"]]
     panels.against_ceiling(ax, others[truth], others[estimate], color=style.COLORS["repeats"])
-    against_truth(ax, good[truth].to_numpy(), good[estimate].to_numpy(), label, period)
+    told = panels.told(good.dropna(subset=[truth, estimate]))
+    against_truth(ax, good[truth].to_numpy(), good[estimate].to_numpy(), label, period, told)
 
 
 def paired_scatter(
@@ -41,16 +52,16 @@ def paired_scatter(
     ax.set_ylabel(f"{label}, twin")
 
 
-def _agreement(ax: Axes, x: np.ndarray, y: np.ndarray, period: float | None) -> None:
+def _agreement(ax: Axes, x: np.ndarray, y: np.ndarray, period: float | None, told: str | None = None) -> None:
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     valid = np.isfinite(x) & np.isfinite(y)
     x, y = x[valid], y[valid]
-    difference, name = y - x, "r"
+    difference, name, told = y - x, "r", told or f"n = {len(x)}"
     if period is not None:
         x, y, name = x % period, y % period, "circular r"
         difference = (difference + period / 2) % period - period / 2
     if len(x) < 2:
-        ax.set_title(f"n = {len(x)}", loc="left")
+        ax.set_title(told, loc="left")
         return
     r = correlation(x, y) if period is None else circular_correlation(x, y, period)
     panels.against_ceiling(ax, x, y)
@@ -60,7 +71,7 @@ def _agreement(ax: Axes, x: np.ndarray, y: np.ndarray, period: float | None) -> 
         ticks = [0, period / 2, period]
         ax.set(xticks=ticks, yticks=ticks)
     ax.set_box_aspect(1)
-    ax.set_title(f"{name} = {r:.2f}\nbias {np.median(difference):+.2g}, n = {len(x)}", loc="left")
+    ax.set_title(f"{name} = {r:.2f}, bias {np.median(difference):+.2g}\n{told}", loc="left")
 
 
 def circular_correlation(a: np.ndarray, b: np.ndarray, period: float = 360.0) -> float:
