@@ -28,8 +28,8 @@ def get_parser() -> cli.Parser:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output_dir", required=True, metavar="RUN", help="folder with feedbackRF/")
     parser.add_argument("--mouse_ids", nargs="+", metavar="ID", help="mice (default: all of predict_onset.py)")
-    parser.add_argument("--share", type=cli.number(float, 0.01, 0.99), default=0.2, metavar="X",
-                        help="of the peak that marks the onset (default: 0.2)")  # fmt: skip
+    parser.add_argument("--share", type=cli.number(float, 0.01, 0.99), default=0.15, metavar="X",
+                        help="of the peak that marks the onset (default: 0.15)")  # fmt: skip
     parser.add_argument("--least_rise", type=cli.number(float, 0), default=1.0, metavar="X",
                         help="peak that has an onset, in responses to grey (default: 1)")  # fmt: skip
     parser.add_argument("--seed", type=cli.number(int, 0), default=1234, metavar="N",
