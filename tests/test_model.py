@@ -245,15 +245,18 @@ def test_divisive_tokens_are_suppressed_by_contrast_around_them_and_keep_what_is
     """On a grid with one active patch, and with all as active: the parts that no surround divides are equal."""
     division = DivisiveNormalisation(pairs=3, grid=(5, 6))
     filters = torch.zeros(1, 30, 6)
-    filters[:, 14] = torch.tensor([1.0, 0.5, 0.2, 0.0, -0.4, 0.3])
-    alone, amid = (division(x)[0, 14].unflatten(0, (7, 3)) for x in (filters, filters[:, 14:15].expand(1, 30, 6)))
+    filters[:, 14] = 20 * torch.tensor([1.0, 0.5, 0.2, 0.0, -0.4, 0.3])  # of a grating at full contrast
+    full = filters[:, 14:15].expand(1, 30, 6)
+    alone, amid = (division(x)[0, 14].unflatten(0, (7, 3)) for x in (filters, full))
     assert torch.allclose(alone[:4], amid[:4])
-    assert (amid[4:6] < 0.8 * alone[4:6]).all() and (amid[5] < amid[4]).all()  # the stronger surround suppresses more
-    around = division(filters[:, 14:15].expand(1, 30, 6) * (torch.arange(30) != 14)[:, None])[0, 14].unflatten(
-        0, (7, 3)
-    )
+    assert (amid[4:6] < alone[4:6]).all() and (amid[5] < amid[4]).all()  # the stronger surround suppresses more
+    assert (amid[4:6] < 0.9 * alone[4:6])[:, 0].all()  # above all the pair that fills it
+    weak_alone, weak_amid = (division(0.05 * x)[0, 14].unflatten(0, (7, 3))[4:6] for x in (filters, full))
+    assert (weak_amid / weak_alone > (amid / alone)[4:6])[:, 0].all()  # and less at low contrast
+    around = division(full * (torch.arange(30) != 14)[:, None])[0, 14].unflatten(0, (7, 3))
     assert (around[6] > 2 * amid[6]).all() and not around[:6].abs().gt(0.011).any()  # answers to the surround alone
-    assert torch.allclose(division(100 * filters), division(200 * filters), rtol=1e-2, atol=1e-2)  # saturates
+    strong, stronger = (division(x * filters)[..., :12] for x in (5, 10))
+    assert torch.allclose(strong, stronger, rtol=1e-2, atol=1e-2)  # saturates
 
 
 def test_widths_that_hold_no_quadrature_pairs_are_refused():

@@ -398,9 +398,10 @@ def test_apertures_change_training_movies_only_and_part_centre_from_surround():
 
 
 def test_behind_apertures_the_screen_is_partly_grey_and_contrasts_vary():
-    white = np.full((600, 36, 64), 255, np.uint8)
+    white = np.full((1200, 36, 64), 255, np.uint8)
     shown = behind_apertures([white, white], 3, SENSORIUM).astype(float) - GREY
     grey = (shown == 0).mean(axis=(1, 2))
     assert ((grey > 0.02) & (grey < 0.98)).mean() > 0.4  # the rest: both movies shown
-    assert len(np.unique(abs(shown).max(axis=(1, 2)))) > 8
+    strongest = abs(shown).max(axis=(1, 2))
+    assert (strongest > 120).mean() > 0.4 and len(np.unique(strongest)) > 4  # full contrast often, and others
     np.testing.assert_array_equal(behind_apertures([white, white], 3, SENSORIUM) - 127.0, shown)
