@@ -160,7 +160,8 @@ def test_a_signal_to_one_process_stops_all_in_order(tiny_recording_dir, tmp_path
     assert checkpoint_path(tmp_path / "run", "step").exists()
 
 
-def test_a_user_error_in_one_process_ends_all_with_one_line(tiny_recording_dir, tmp_path):
+def test_a_user_error_in_one_process_ends_all_with_one_line(train, tiny_recording_dir, tmp_path):
+    train("--epochs", 1, "--limit_data", 2, run="before")  # leaves the cache behind
     small = {0: 30_000}  # bytes; less than a checkpoint
     flags = ["--data_dir", tiny_recording_dir, "--output_dir", tmp_path / "run", *TINY.split()]
     ended = finish(start(2, "train.py", *flags, limits=small))
@@ -214,16 +215,19 @@ SHARED = """
 import sys
 import numpy as np
 import predict
-from viv1t import distributed
+from viv1t import cli, distributed
 from viv1t.inference import load_twin, respond_sharded
 
-with distributed.joined():
-    predict.main(predict.get_parser().parse_args(sys.argv[1:]))
-    twin, videos = load_twin(sys.argv[2], "cpu"), list(np.load(sys.argv[2] + "/videos.npy"))
-    everywhere = respond_sharded(twin, "tinyA", videos, neurons=[1, 2])
-    on_main = respond_sharded(twin, "tinyA", videos, neurons=[1, 2], everywhere=False)
-    assert len(on_main) == (len(videos) if distributed.is_main() else 0)
-    np.save(f"{sys.argv[2]}/{distributed.rank()}.npy", everywhere)
+def main(args):
+    with distributed.joined():
+        predict.main(args)
+        twin, videos = load_twin(sys.argv[2], "cpu"), list(np.load(sys.argv[2] + "/videos.npy"))
+        everywhere = respond_sharded(twin, "tinyA", videos, neurons=[1, 2])
+        on_main = respond_sharded(twin, "tinyA", videos, neurons=[1, 2], everywhere=False)
+        assert len(on_main) == (len(videos) if distributed.is_main() else 0)
+        np.save(f"{sys.argv[2]}/{distributed.rank()}.npy", everywhere)
+
+cli.run(main, predict.get_parser())
 """
 
 

@@ -206,20 +206,21 @@ def caption(table: pd.DataFrame, twin: bool) -> str:
     good = driven[~driven["bad_fit"]]
     well = f" Blue: the {good['well_predicted'].sum()} that the twin predicts well; grey: others." if twin else ""
     return (
-        f"Estimated against true receptive fields of {table['mouse'].nunique()} simulated mice: centre, width, and "
-        f"the distance of both centres by kind of neuron. {len(good)} of {len(driven)} driven and "
+        f"Estimated against true receptive fields of {table['mouse'].nunique()} simulated mice: centre (a, b), "
+        f"width (c), and the distance of both centres by kind of neuron (d). {len(good)} of {len(driven)} driven and "
         f"{(~table['bad_fit']).sum() - len(good)} of {len(table) - len(driven)} undriven neurons have a field; only "
         f"driven ones are drawn.{well}"
     )
 
 
 def draw(table: pd.DataFrame):
-    fig, axes = style.figure(1, 4, height=60)
+    fig, axes = style.figure(2, 2, width=125, height=125)
+    *scatters, distances = axes.flat
     good = table[(table["kind"] != "undriven") & ~table["bad_fit"]]
     good = good.assign(sigma_deg=good["sigma_deg"].where(good["sign"] > 0))
     well = good[good["well_predicted"]]
     labels = {"azimuth_deg": "azimuth (deg)", "elevation_deg": "elevation (deg)", "sigma_deg": "width (sd, deg)"}
-    for ax, (name, label) in zip(axes[0], labels.items(), strict=False):
+    for ax, (name, label) in zip(scatters, labels.items(), strict=True):
         tuning.by_prediction(ax, good, f"true_{name}", name, label)
         both = good[[f"true_{name}", name]].dropna().to_numpy()
         if len(both):
@@ -227,13 +228,15 @@ def draw(table: pd.DataFrame):
     for kind, color in zip(KINDS, style.CYCLE, strict=False):
         error = well.loc[well["kind"] == kind, "error_px"]
         if len(error):
-            axes[0, 3].ecdf(error, color=color, label=f"{kind}, {len(error)}")
-    axes[0, 3].axvline(WITHIN[0], color=style.GREY, linestyle="--", linewidth=0.8)
-    axes[0, 3].set(xlim=(0, 4), xlabel="distance of centres (px)", ylabel="share of neurons")
-    axes[0, 3].set_box_aspect(1)
-    axes[0, 3].set_title(f"median {well['error_px'].median():.2f} px\n{panels.told(well)}", loc="left")
+            distances.ecdf(error, color=color, label=f"{kind}, {len(error)}")
+    distances.axvline(WITHIN[0], color=style.GREY, linestyle="--", linewidth=0.8)
+    distances.set(xlim=(0, 4), xlabel="distance of centres (px)", ylabel="share of neurons")
+    distances.set_box_aspect(1)
+    distances.set_title(f"median {well['error_px'].median():.2f} px\n{panels.told(well)}", loc="left")
     if len(well):
-        axes[0, 3].legend(loc="lower right")
+        distances.legend(loc="lower right")
+    for ax, text in zip(axes.flat, "abcd", strict=True):
+        style.letter(ax, text)
     return fig
 
 

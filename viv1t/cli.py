@@ -188,9 +188,28 @@ def cure_of(error: OSError) -> str | None:
     return None
 
 
+_endings: list[Callable[[int], None]] = []
+
+
+def at_end(end: Callable[[int], None]) -> None:
+    """Let `end(exit code)` end the process when `run` is done, unless a bug ends it."""
+    _endings.append(end)
+
+
 def run(main: Callable, parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> None:
     """Parse, run, and leave with exit code 2 and one line if the user can cure what went wrong."""
-    args = parser.parse_args(argv)
+    args, code = parser.parse_args(argv), 0
+    try:
+        _run(main, args, parser)
+    except SystemExit as left:
+        if not _endings:
+            raise
+        code = left.code or 0
+    for end in _endings:
+        end(code)
+
+
+def _run(main: Callable, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     try:
         main(args)
     except UserError as error:

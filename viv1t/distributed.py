@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
@@ -19,11 +20,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from viv1t import cli
 from viv1t.errors import UserError
 
 MEETING = timedelta(minutes=10)  # that a process waits for the others to start
 SILENCE = timedelta(minutes=30)  # after which one that does not answer counts as lost
-PARTING = timedelta(seconds=30)  # that a process waits for the next to leave
+PARTING = 30.0  # s that a process waits for the next to leave
 BUCKET = 1 << 24  # gradients that travel at once: 64 MiB
 
 
@@ -46,6 +48,7 @@ def joined() -> Iterator[None]:
         yield
         return
     store = _meet()
+    cli.at_end(_end)
     try:
         with contextlib.nullcontext() if is_main() else _quiet():
             yield
@@ -60,17 +63,21 @@ def joined() -> Iterator[None]:
 
 
 def _leave(store) -> None:
-    """Close the connections, one process after another, the host of the store last.
-
-    A process whose peer hangs up while it does so itself was seen to be aborted in the end, if rarely.
-    """
-    number = rank()
-    if number + 1 < size():
-        with contextlib.suppress(RuntimeError):  # it is gone already
-            store.wait([f"left {number + 1}"], PARTING)
+    """Close the connections, one process after another, the host of the store last."""
+    number, end = rank(), time.monotonic() + PARTING
+    with contextlib.suppress(RuntimeError), _hushed():  # the next is gone already
+        while number + 1 < size() and not store.check([f"left {number + 1}"]) and time.monotonic() < end:
+            time.sleep(0.01)
     dist.destroy_process_group()
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError), _hushed():
         store.set(f"left {number}", "1")
+
+
+def _end(code: int) -> None:
+    """End this process now. Where Python takes itself down below PyTorch's threads, they were seen to abort it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _are_joined() -> bool:
@@ -94,9 +101,24 @@ def _meet():
 
 def _is_first_to_fail(store) -> bool:
     try:
-        return store.add("failed", 1) == 1
+        with _hushed():
+            return store.add("failed", 1) == 1
     except RuntimeError:  # its host is gone, and has said why
         return False
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what PyTorch's own code writes to the standard error, page-long where a connection ends."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager
