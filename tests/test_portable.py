@@ -76,9 +76,10 @@ def test_damage_is_named(folder, spoil, says):
         load_twin(folder)
 
 
-def test_the_shipped_twin_opens():
-    """The twin of the default simulated mice that comes with the project, at most 8 MB."""
-    folder = ROOT / "twins" / "simulated"
+@pytest.mark.parametrize("name", ["simulated", "surround"])
+def test_a_shipped_twin_opens(name):
+    """A twin of the default simulated mice that comes with the project, at most 8 MB."""
+    folder = ROOT / "twins" / name
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8 * 2**20
     twin = load_twin(folder)
     assert list(twin.mice) == ["simA", "simB"] and all(mouse.monitor for mouse in twin.mice.values())
