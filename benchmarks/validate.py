@@ -343,8 +343,9 @@ NOTES = """## Notes
   table (precision 0.90, 0.91), and somewhat too many against the animal's answers to the very gratings.
 - **Lag of the inverse response.** Over all inverse-tuned neurons of `simulated` it follows the delay (slope 0.8, 0.6);
   the dozen that it predicts well show no slope. In `surround` three times as many are inverse-tuned, and simB's follow
-  the delay, simA's hardly. Delays lie between 100 and 200 ms, three to six frames, in movies whose events are spread
-  over frames by the indicator; longer delays and faster changes behind apertures were not tried.
+  the delay, simA's hardly; over all 221, medians rise with each of the five delays, by a third of them. Delays lie
+  between 100 and 200 ms, three to six frames, in movies whose events are spread over frames by the indicator; longer
+  delays and faster changes behind apertures were not tried.
 - **Significance** of tuning is tested on recorded blocks only: gratings shown to a twin have no noise to test
   against. With shuffled labels no neuron comes out selective, and an untrained twin's tuning has nothing to do with
   the truth (`tests/test_tuning_direction.py`, `tests/test_tuning_retinotopy.py`)."""
